@@ -1,9 +1,9 @@
-//! The system clock, which may jump: no result depends on it alone; its times are shown to people. Two decisions read it: whether a
-//! file outside the store was last written so long ago that the next write changes its times (`store::sources`; where the clock is
-//! ahead, a write in the same tick and of the same length may go unseen), and which files in `tmp/` are old enough to be abandoned,
-//! which are removed only while no other process uses the store.
+//! The system clock, which may jump. No result depends on it alone; most times are only displayed. Two decisions read it: whether a file
+//! outside the store was last written so long ago that the next write must change its times (`store::sources`; if the clock is ahead, a
+//! write of the same length in the same tick may go unnoticed), and which files in `tmp/` are old enough to be abandoned (they are removed
+//! only while no other process uses the store).
 //!
-//! `PIPELINE_CLOCK=-3600` sets the clock of the program back by an hour: tests run it under clocks of other years.
+//! `PIPELINE_CLOCK=-3600` sets the program's clock back by an hour. Tests use it to run with clocks of other years.
 
 use std::sync::OnceLock;
 use std::time::{Duration, SystemTime};
@@ -25,7 +25,7 @@ pub fn rfc3339(time: SystemTime) -> String {
     humantime::format_rfc3339_seconds(time.clamp(first, first + LAST)).to_string()
 }
 
-/// Returns how long ago a time was; zero for one in the future.
+/// Returns how long ago a time was; zero for a time in the future.
 pub fn since(time: SystemTime) -> Duration {
     now().duration_since(time).unwrap_or_default()
 }

@@ -1,8 +1,8 @@
-//! Floor 1: the stages of a manifest as a directed graph, using the algorithms of petgraph.
+//! Architecture layer 1: the stages of a manifest as a directed graph, with the algorithms of petgraph.
 //!
-//! An edge goes from a stage to one that reads its output. The order is topological and fixed by the manifest alone: of the
-//! stages whose inputs are all placed, the first by name comes next. The graph of a valid manifest is acyclic, so its order
-//! contains every stage; otherwise stages on and downstream of a cycle are not in the order.
+//! An edge goes from a stage to a stage that reads its output. The order is topological and depends on the manifest alone: among the stages
+//! whose inputs are all placed, the first by name comes next. The graph of a valid manifest is acyclic, so its order contains every stage;
+//! otherwise stages on or downstream of a cycle are not in the order.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
@@ -16,14 +16,14 @@ use crate::stage_name::StageName;
 /// The stages of a manifest and the edges between them.
 #[derive(Debug, Clone)]
 pub struct Graph {
-    /// Nodes are added in the order of their names, so that indices compare as names do.
+    /// Nodes are added in the order of their names, so that the order of indices is that of names.
     graph: DiGraph<StageName, ()>,
     nodes: BTreeMap<StageName, NodeIndex>,
     order: Vec<StageName>,
 }
 
 impl Graph {
-    /// Creates the graph of these stages, each with the stages that it reads from. Unknown ones are ignored.
+    /// Creates the graph of the given stages, each with the stages that it reads from. Unknown stages are ignored.
     pub(crate) fn new(stages: BTreeMap<&StageName, Vec<String>>) -> Self {
         let mut graph = DiGraph::new();
         let nodes: BTreeMap<_, _> =
@@ -44,11 +44,11 @@ impl Graph {
         &self.order
     }
 
-    /// Returns a shortest cycle of each strongly connected component, from its first stage by name; each stage reads from the
-    /// one before it.
+    /// Returns a shortest cycle of each strongly connected component, starting at its first stage by name; each stage reads from the one
+    /// before it.
     pub(crate) fn cycles(&self) -> Vec<Vec<&StageName>> {
         let graph = &self.graph;
-        // Kosaraju's algorithm does not recurse, so a chain of any length overflows no stack.
+        // Kosaraju's algorithm does not recurse, so a chain of any length cannot overflow the stack.
         let components = kosaraju_scc(graph).into_iter();
         let cyclic = components.filter(|nodes| nodes.len() > 1 || graph.contains_edge(nodes[0], nodes[0]));
         let cycle = |nodes: Vec<NodeIndex>| {
@@ -69,12 +69,12 @@ impl Graph {
         self.neighbours(stage, Direction::Outgoing)
     }
 
-    /// Returns these stages and everything upstream.
+    /// Returns the given stages and all stages upstream of them.
     pub fn ancestors<'n>(&self, stages: impl IntoIterator<Item = &'n StageName>) -> BTreeSet<StageName> {
         self.reach(stages, Direction::Incoming)
     }
 
-    /// Returns these stages and everything downstream.
+    /// Returns the given stages and all stages downstream of them.
     pub fn descendants<'n>(&self, stages: impl IntoIterator<Item = &'n StageName>) -> BTreeSet<StageName> {
         self.reach(stages, Direction::Outgoing)
     }

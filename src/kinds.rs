@@ -1,4 +1,5 @@
-//! The table of stage kinds: the one place that registers them. A new kind is one module in `stages/` and one line here.
+//! The table of stage kinds, the only place that registers them. A new kind is one module in `stages/` and one line
+//! here.
 
 use contract::Kind;
 

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-/// Training on the CPU allocates and frees tensors all the time, and this allocator keeps their pages.
+/// Training on the CPU constantly allocates and frees tensors, and this allocator keeps their pages.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -1,10 +1,10 @@
-//! The limit on threads outside of stages, and the same work on many items. docs/architecture.md describes all threads.
+//! The limit on threads outside of stages, and a parallel map. docs/architecture.md describes all threads.
 
 use std::panic::resume_unwind;
 use std::sync::{LazyLock, OnceLock};
 use std::thread;
 
-/// The minimum number of items per thread: fewer take less time than to start a thread.
+/// The minimum number of items per thread: processing fewer items takes less time than starting a thread.
 const MIN_ITEMS: usize = 8;
 /// The maximum number of threads of [`map`]: more would wait for each other in the file system.
 const MAX_THREADS: usize = 4;
@@ -12,12 +12,12 @@ const MAX_THREADS: usize = 4;
 static LIMIT: OnceLock<usize> = OnceLock::new();
 static PROCESSORS: LazyLock<usize> = LazyLock::new(|| thread::available_parallelism().map_or(1, usize::from));
 
-/// Limits the threads of [`map`] and of hashing, which has rayon's global pool. The first call wins: the command line is applied
-/// before `[exec]`. Without a call the limit is the number of processors.
+/// Limits the threads of [`map`] and of hashing, which uses rayon's global pool. The first call wins: the command line is applied before
+/// `[exec]`. Without a call the limit is the number of processors.
 #[cfg(feature = "stages")]
 pub fn limit_threads(threads: usize) {
     if LIMIT.set(threads).is_ok() {
-        // Fails only where the pool is in use, and no file is hashed before a manifest is read.
+        // Fails only if the pool is already in use; no file is hashed before a manifest is read.
         let _ = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
     }
 }

@@ -1,4 +1,4 @@
-//! Floor 0: the name of a stage.
+//! The name of a stage.
 
 use std::borrow::Borrow;
 use std::fmt;
@@ -6,8 +6,8 @@ use std::str::FromStr;
 
 use serde::Serialize;
 
-/// The name of a stage in a manifest: 1 to 100 letters, digits, `_` and `-`, the first a letter or digit. It names a directory
-/// of a run and is never part of a key.
+/// The name of a stage in a manifest: 1 to 100 letters, digits, `_` and `-`, the first a letter or digit. It is used as a directory name in
+/// a run and is never part of a key.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]
 pub struct StageName(String);
@@ -49,7 +49,7 @@ impl fmt::Display for StageName {
     }
 }
 
-/// Maps of stages are looked up by text.
+/// Maps of stages are looked up by string.
 impl Borrow<str> for StageName {
     fn borrow(&self) -> &str {
         &self.0

@@ -1,10 +1,10 @@
-//! Prints to standard error. Control characters are escaped here ([`contract::printable`]), since names and values come from
-//! files that anyone may have written. A failed write is ignored: there is nowhere left to report it.
+//! Prints to standard error. Control characters are escaped here ([`contract::printable`]), because names and values come from untrusted
+//! files. A failed write is ignored: there is nowhere left to report it.
 
 use std::fmt;
 use std::io::Write;
 
-/// Prints a line to standard error, as `eprintln!` does, escaped, and never fails.
+/// Prints a line to standard error like `eprintln!`, but escaped, and never fails.
 macro_rules! stderr {
     ($($text:tt)*) => { $crate::stderr::print(format_args!($($text)*)) };
 }

@@ -1,4 +1,4 @@
-//! The imports of `src`: no cycle between files, and none from a floor above (docs/architecture.md).
+//! The imports of `src`: no cycle between files, and none from a layer above (docs/architecture.md).
 //!
 //! An import counts as one of the file that defines the item: re-exports are followed, and are no imports themselves.
 
@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
-/// The modules at the top of `src`, floor by floor, the highest first. Modules on one line do not know each other.
-const FLOORS: [&[&str]; 10] = [
+/// The modules at the top of `src`, layer by layer, the highest first. Modules on one line do not know each other.
+const LAYERS: [&[&str]; 10] = [
     &["commands"],
     &["kinds"],
     &["reproduce"],
@@ -126,10 +126,10 @@ fn no_file_imports_in_a_cycle_or_from_a_floor_above() {
     let mut imports: BTreeMap<_, _> = files.iter().map(imports).collect();
     assert!(imports.values().map(BTreeSet::len).sum::<usize>() > 500, "imports are not recognised");
     let top = |module: &str| module.split("::").next().unwrap().to_owned();
-    let floor = |module: &str| FLOORS.iter().position(|floor| floor.contains(&top(module).as_str())).unwrap();
+    let layer = |module: &str| LAYERS.iter().position(|layer| layer.contains(&top(module).as_str())).unwrap();
     for (module, others) in &imports {
         for other in others.iter().filter(|other| top(other) != top(module)) {
-            assert!(floor(other) > floor(module), "{module} imports {other}");
+            assert!(layer(other) > layer(module), "{module} imports {other}");
         }
     }
     // A file that imports none of the rest is in no cycle.

@@ -16,12 +16,14 @@ struct Parts {
     seed: Option<u64>,
     inputs: BTreeMap<String, Digest>,
     sources: Vec<Digest>,
+    machine: BTreeMap<String, String>,
 }
 
 impl Parts {
     fn new(settings: Value) -> Self {
         let Value::Object(settings) = settings else { panic!("an object") };
-        Self { kind: "train", revision: 1, settings, seed: None, inputs: BTreeMap::new(), sources: Vec::new() }
+        let (inputs, machine) = (BTreeMap::new(), BTreeMap::new());
+        Self { kind: "train", revision: 1, settings, seed: None, inputs, sources: Vec::new(), machine }
     }
 
     fn input(&self) -> KeyInput<'_> {
@@ -32,6 +34,7 @@ impl Parts {
             seed: self.seed,
             inputs: &self.inputs,
             sources: &self.sources,
+            machine: &self.machine,
         }
     }
 
@@ -89,6 +92,30 @@ fn no_byte_moves_from_one_field_to_the_next() {
     let sources = Parts { sources: vec![digest], ..Parts::new(json!({})) };
     assert_ne!(settings.key(), inputs.key());
     assert_ne!(inputs.key(), sources.key());
+}
+
+#[test]
+fn facts_of_the_machine_are_in_the_key_and_without_one_it_is_as_before() {
+    let with = |facts: &[(&str, &str)], settings: Value| {
+        let machine = facts.iter().map(|(name, fact)| ((*name).to_owned(), (*fact).to_owned())).collect();
+        Parts { machine, ..Parts::new(settings) }
+    };
+    let parts = [
+        with(&[], json!({})),
+        with(&[("python", "3.12.1")], json!({})),
+        with(&[("python", "3.12.2")], json!({})),
+        with(&[("other", "3.12.1")], json!({})),
+        with(&[], json!({ "python": "3.12.1" })),
+    ];
+    assert_eq!(parts[0].key(), key(json!({})));
+    for (index, one) in parts.iter().enumerate() {
+        assert!(parts[index + 1..].iter().all(|other| other.key() != one.key()), "{index}");
+    }
+    let differences = KeyRecord::differences(&parts[1].record(), &parts[2].record());
+    assert_eq!((differences.len(), differences[0].path.to_string().as_str()), (1, "machine.python"));
+    assert_eq!((&differences[0].old, &differences[0].new), (&Some(json!("3.12.1")), &Some(json!("3.12.2"))));
+    assert_eq!(parts[1].record().machine_facts(), parts[1].machine);
+    assert_eq!(parts[4].record().machine_facts(), BTreeMap::new());
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Numbers in JSON files, compared.
+//! Compares numbers in JSON files.
 
 use std::path::Path;
 
@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 
 use crate::print_line;
 
-/// Whether the number at `pointer` in both files differs by at most `within`, absolute or relative to the first.
+/// Returns whether the numbers at `pointer` in two files differ by at most `within`, absolute or relative to the first
+/// one.
 pub fn run(pointer: &str, within: f64, relative: bool, files: [&Path; 2]) -> Result<bool> {
     let (one, other) = (number(files[0], pointer)?, number(files[1], pointer)?);
     let difference = (one - other).abs() / if relative { one.abs() } else { 1.0 };
@@ -18,7 +19,7 @@ pub fn run(pointer: &str, within: f64, relative: bool, files: [&Path; 2]) -> Res
     Ok(right)
 }
 
-/// Whether the number at `last` is at most `share` of the one at `first`.
+/// Returns whether the number at `last` is at most `share` times the number at `first`.
 pub fn fell(first: &str, last: &str, share: f64, file: &Path) -> Result<bool> {
     let (first, last) = (number(file, first)?, number(file, last)?);
     let right = last <= first * share;

@@ -1,4 +1,4 @@
-//! The loss curves of both precisions: the same first weights, the same sequences in the same order.
+//! The loss curves in both precisions, from the same initial weights and the same sequences in the same order.
 
 use std::path::Path;
 
@@ -14,8 +14,8 @@ use crate::{Sizes, print_line, speed};
 /// Steps whose mean loss is compared.
 const STEPS: usize = 20;
 
-/// Trains in f32, in f32 with other first weights, and in bf16. The mean loss of each 20 steps in bf16 must be no further from f32
-/// than the other weights are at most.
+/// Trains in f32, in f32 with other initial weights, and in bf16. For every 20 steps, the mean loss in bf16 must not differ from f32 by
+/// more than the largest difference caused by the other initial weights.
 pub fn run(device: &Device, sizes: Sizes, steps: usize, tokens: Option<&Path>) -> Result<bool> {
     let length = sizes.sequence;
     let ids: Vec<i32> = match tokens {
@@ -31,7 +31,7 @@ pub fn run(device: &Device, sizes: Sizes, steps: usize, tokens: Option<&Path>) -
     };
     let sequences: Vec<&[i32]> = ids.chunks_exact(length).collect();
     if sequences.is_empty() {
-        return Err(StageError::new(format!("{} tokens are less than a sequence of {length}", ids.len())));
+        return Err(StageError::new(format!("{} tokens are fewer than one sequence of {length}", ids.len())));
     }
     if let Some(id) = ids.iter().find(|id| **id as usize >= sizes.vocabulary) {
         return Err(StageError::new(format!("the token {id} is above the vocabulary of {}", sizes.vocabulary)));

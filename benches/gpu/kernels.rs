@@ -13,7 +13,7 @@ use serde_json::json;
 
 use crate::{Sizes, print_line, speed, wait};
 
-/// Steps before the one that is reported, in which kernels are compiled and tuned.
+/// The number of steps before the one that is reported; kernels are compiled and tuned in them.
 const WARMUP: usize = 2;
 
 /// The launches and the total time of each kernel.

@@ -1,7 +1,7 @@
-//! Checks and figures of training on a device, for `check.sh`: each command prints JSON objects, one a line.
+//! Checks and measures training on a device, for `check.sh`. Each command prints JSON objects, one per line.
 //!
-//! `cargo bench --workspace --bench gpu -- COMMAND` (`--features cuda` for a GPU). Under the name `pipeline` it is the program itself: a
-//! build with CUDA is large, and the bundle that goes to a GPU machine holds it once.
+//! `cargo bench --workspace --bench gpu -- COMMAND` (`--features cuda` for a GPU). If it is started under the name `pipeline`, it runs as
+//! that program: a build with CUDA is large, so the bundle for a GPU machine contains it only once.
 
 mod compare;
 mod curve;
@@ -40,39 +40,39 @@ struct Program {
 
 #[derive(Subcommand)]
 enum Command {
-    /// One matrix product against the host's, and one training step of a tiny model.
+    /// Compares one matrix product with the host's, and runs one training step of a tiny model.
     Smoke,
     /// Each operation of training alone, with its gradients, against the CPU.
     Operations,
-    /// Recorded runs of transformers on PyTorch, repeated in `f32`.
+    /// Repeats recorded runs of transformers on PyTorch in `f32`.
     Parity { folders: Vec<PathBuf> },
-    /// Matrix products of a training step alone, in TFLOP/s.
+    /// Measures each matrix product of a training step alone, in TFLOP/s.
     Products {
         #[command(flatten)]
         sizes: Sizes,
-        /// A square product of this size too.
+        /// Also measures a square product of this size.
         #[arg(long, default_value_t = 8192, value_parser = from_one)]
         square: usize,
     },
-    /// Tokens a second of training, and where a step's time goes.
+    /// Measures the training speed in tokens per second, and the time of each part of a step.
     Speed {
         #[command(flatten)]
         sizes: Sizes,
         #[command(flatten)]
         speed: speed::Speed,
     },
-    /// Compiles the kernels of a training step, and those that tuning may try, without computing anything.
+    /// Compiles the kernels of a training step and all candidates for tuning, without computing anything.
     #[cfg(feature = "cuda")]
     Prepare {
         #[command(flatten)]
         sizes: Sizes,
         #[arg(long, default_value = "f32", value_parser = speed::precision)]
         precision: Precision,
-        /// Save all kernels compiled so far in this file.
+        /// Saves all kernels compiled so far to this file.
         #[arg(long)]
         save: Option<PathBuf>,
     },
-    /// Every kernel of one training step, with its launches and its time.
+    /// Lists every kernel of one training step, with its launches and its time.
     #[cfg(feature = "cuda")]
     Kernels {
         #[command(flatten)]
@@ -80,7 +80,7 @@ enum Command {
         #[arg(long, default_value = "f32", value_parser = speed::precision)]
         precision: Precision,
     },
-    /// The memory that two training steps reserve, without computing anything.
+    /// Measures the memory that two training steps reserve, without computing anything.
     #[cfg(feature = "cuda")]
     Memory {
         #[command(flatten)]
@@ -88,7 +88,7 @@ enum Command {
         #[arg(long, default_value = "f32", value_parser = speed::precision)]
         precision: Precision,
     },
-    /// docs/gpu-checks.md from `check.sh --list` and a `summary.jsonl`.
+    /// Writes docs/gpu-checks.md from `check.sh --list` and a `summary.jsonl`.
     Report { list: PathBuf, summary: PathBuf },
     /// Compares one number in two JSON files.
     Compare {
@@ -98,11 +98,11 @@ enum Command {
         within: f64,
         one: PathBuf,
         other: PathBuf,
-        /// Relative to the first number.
+        /// Whether the difference is relative to the first number.
         #[arg(long)]
         relative: bool,
     },
-    /// Whether one number of a JSON file is at most a share of another.
+    /// Checks that one number of a JSON file is at most a given fraction of another.
     Fell {
         /// JSON pointers to the numbers.
         first: String,
@@ -110,20 +110,20 @@ enum Command {
         share: f64,
         file: PathBuf,
     },
-    /// The loss curves of both precisions from the same start.
+    /// Compares the loss curves of both precisions from the same initial weights.
     Curve {
         #[command(flatten)]
         sizes: Sizes,
         #[arg(long, default_value_t = 200, value_parser = from_one)]
         steps: usize,
-        /// A packed token folder's file of ids.
+        /// The file of token ids in a directory of packed tokens.
         #[arg(long)]
         tokens: Option<PathBuf>,
     },
 }
 
 impl Command {
-    /// The sizes that it is asked to compute with.
+    /// Returns the sizes to compute with, if the command takes any.
     fn sizes(&self) -> Option<Sizes> {
         match self {
             Self::Products { sizes, .. } | Self::Speed { sizes, .. } | Self::Curve { sizes, .. } => Some(*sizes),
@@ -157,12 +157,12 @@ struct Sizes {
 fn from_one(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(size @ 1..=0x7fff_ffff) => Ok(size),
-        _ => Err("it must be a whole number from 1 to 2147483647".to_owned()),
+        _ => Err("expected a whole number from 1 to 2147483647".to_owned()),
     }
 }
 
 impl Sizes {
-    /// Refuses sizes that no model has.
+    /// Returns an error for sizes that no model can have.
     fn check(self) -> Result<()> {
         let Self { width, heads, sequence, .. } = self;
         if width % heads != 0 {
@@ -180,7 +180,7 @@ impl Sizes {
     }
 }
 
-/// AdamW as CodeParrot's training sets it.
+/// The AdamW settings of CodeParrot's training.
 const ADAMW: AdamWSettings = AdamWSettings { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.1, clip: 1.0 };
 
 fn main() -> ExitCode {

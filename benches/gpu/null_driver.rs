@@ -1,9 +1,9 @@
 //! A CUDA driver without a GPU: a library in place of `libcuda.so.1` that accepts every call and computes nothing.
 //!
-//! It reports one H200, returns device addresses with no memory behind them, assembles kernels with `ptxas`, and discards
-//! launches. So any machine can show what the host does for a training step: which kernels it launches, how much device memory
-//! it allocates, and whether each kernel assembles for the GPU. Every value read back is zero. Time is counted, not measured: 5 µs a launch and 50 ns a
-//! block, because CubeCL repeats a measurement until it is long enough.
+//! It reports one H200, returns device addresses with no memory behind them, assembles kernels with `ptxas`, and discards launches. So a
+//! machine without a GPU can show which kernels a training step launches, how much device memory it allocates, and whether each kernel
+//! assembles for the GPU. Every value read back is zero. Time is counted, not measured: 5 µs a launch and 50 ns a block, because CubeCL
+//! repeats a measurement until it is long enough.
 //!
 //! Put it first in `LD_LIBRARY_PATH` as `libcuda.so` and `libcuda.so.1`. Variables:
 //!
@@ -11,13 +11,13 @@
 //! |---|---|---|
 //! | `PTXAS` | the assembler of a CUDA toolkit | kernels stay PTX, which a real driver loads too |
 //! | `NULL_DRIVER_MEMORY` | the device's memory in bytes | 143,771 MiB |
-//! | `NULL_DRIVER_VERSION` | the driver's version; compiled kernels are found by it | 13000, CUDA 13.0 |
+//! | `NULL_DRIVER_VERSION` | the driver's version, by which compiled kernels are looked up | 13000, CUDA 13.0 |
 //!
-//! The functions have the names and types of cuda.h (CUDA driver API 13.0). They are those that CubeCL calls for training; graphs
-//! and convolutions are not supported.
+//! The functions have the names and types of cuda.h (CUDA driver API 13.0). Only those that CubeCL calls for training are implemented;
+//! graphs and convolutions are not supported.
 //!
-//! Safety: callers must meet the contract of cuda.h, that is, result pointers are valid for writes and buffers have the stated
-//! size. Handles are never dereferenced, except those of events and links, which the functions here make and free.
+//! Safety: callers must meet the contract of cuda.h, that is, result pointers are valid for writes and buffers have the stated size.
+//! Handles are never dereferenced, except for events and links, which the functions here create and free.
 
 #![allow(clippy::too_many_arguments, reason = "as in cuda.h")]
 
@@ -42,7 +42,7 @@ const INVALID_PTX: c_int = 218;
 const HOST: c_uint = 1;
 
 const NAME: &CStr = c"NVIDIA H200";
-/// What its driver reports.
+/// The device memory that the driver of an H200 reports.
 const MEMORY: u64 = 143_771 << 20;
 /// Attributes of an H200 (SXM) that CubeCL reads: `CUdevice_attribute`, and the value.
 const ATTRIBUTES: [(c_int, c_int); 14] = [
@@ -61,17 +61,17 @@ const ATTRIBUTES: [(c_int, c_int); 14] = [
     (76, 0),            // compute capability, minor
     (97, 232_448),      // shared memory that a block may ask for
 ];
-/// Nanoseconds of a launch, and of each of its blocks.
+/// The counted nanoseconds of a launch, and of each of its blocks.
 const LAUNCH: u64 = 5_000;
 const BLOCK: u64 = 50;
 
 type Handle = *mut c_void;
 
-/// Device memory that is allocated: bytes by address.
+/// Allocated device memory: bytes by address.
 static DEVICE_MEMORY: Mutex<BTreeMap<u64, u64>> = Mutex::new(BTreeMap::new());
 /// The next device address, above all addresses of host memory.
 static NEXT_ADDRESS: AtomicU64 = AtomicU64::new(1 << 52);
-/// Host memory that is allocated, by address.
+/// Allocated host memory, by address.
 static HOST_MEMORY: Mutex<BTreeMap<usize, Layout>> = Mutex::new(BTreeMap::new());
 /// Nanoseconds that all launches took.
 static CLOCK: AtomicU64 = AtomicU64::new(0);
@@ -82,16 +82,16 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A number from the environment. A value that is not a number ends the process: the interface of CUDA cannot report it.
+/// Returns a number from the environment. A value that is not a number ends the process: the interface of CUDA cannot report it.
 fn variable(name: &str, default: u64) -> u64 {
     let Some(value) = std::env::var_os(name) else { return default };
     value.to_str().and_then(|value| value.parse().ok()).unwrap_or_else(|| {
-        eprintln!("{name} is {value:?}: it must be a whole number");
+        eprintln!("{name} is {value:?}, expected a whole number");
         std::process::exit(2)
     })
 }
 
-/// Writes a result, and returns success.
+/// Writes a result and returns success.
 unsafe fn put<T>(place: *mut T, value: T) -> c_int {
     // SAFETY: `place` is valid for writes, as cuda.h requires of the caller.
     unsafe { place.write(value) };
@@ -253,7 +253,7 @@ unsafe extern "C" fn cuEventElapsedTime(ms: *mut f32, start: *mut Event, end: *m
     unsafe { put(ms, end.saturating_sub(start) as f32 / 1e6) }
 }
 
-/// The same function in versions of CUDA from 12.8 on.
+/// The name of the same function from CUDA 12.8 on.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn cuEventElapsedTime_v2(ms: *mut f32, start: *mut Event, end: *mut Event) -> c_int {
     // SAFETY: see the top of the file.
@@ -275,7 +275,7 @@ unsafe extern "C" fn cuMemAllocAsync(address: *mut u64, bytes: usize, _: Handle)
     unsafe { cuMemAlloc_v2(address, bytes) }
 }
 
-/// A new address, if the device has so much memory left.
+/// Returns a new address, if the device has enough memory left.
 fn allocate(bytes: u64) -> Option<u64> {
     let mut allocated = lock(&DEVICE_MEMORY);
     let bytes = bytes.max(1).checked_next_multiple_of(512)?;
@@ -391,7 +391,7 @@ unsafe extern "C" fn cuLinkCreate_v2(_: c_uint, _: *mut c_int, _: *mut Handle, l
     unsafe { put(link, Box::into_raw(Box::new(Link(Vec::new())))) }
 }
 
-/// Assembles PTX, a text that ends with a zero byte.
+/// Assembles PTX, a string that ends with a zero byte.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn cuLinkAddData_v2(
     link: *mut Link,
@@ -432,7 +432,7 @@ unsafe extern "C" fn cuLinkDestroy(link: *mut Link) -> c_int {
     SUCCESS
 }
 
-/// Machine code of `ptx` by the assembler, or the text itself where there is none.
+/// Returns the machine code of `ptx`, or `ptx` itself if no assembler is set.
 fn assemble(ptx: &CStr) -> Result<Vec<u8>, String> {
     let Some(assembler) = std::env::var_os("PTXAS") else { return Ok(ptx.to_bytes_with_nul().to_vec()) };
     let text = ptx.to_str().map_err(|error| error.to_string())?;

@@ -1,4 +1,4 @@
-//! Each operation of training alone, with its gradients, on the device and, in `f32`, on the CPU.
+//! Runs each operation of training alone, with its gradients, on the device and, in `f32`, on the CPU.
 
 use burn::module::Param;
 use burn::nn::Embedding;
@@ -13,14 +13,14 @@ use serde_json::json;
 
 use crate::{ADAMW, print_line};
 
-/// Sequences, tokens of one, heads and features of a head, as in real training; the width is the product of the last two.
+/// The number of sequences, tokens per sequence, heads and features per head, as in real training. The width is the product of the last
+/// two.
 const SIZES: [usize; 4] = [2, 1024, 3, 64];
 const VOCABULARY: usize = 200;
 
 type Values = Vec<(&'static str, Vec<f32>)>;
 
-/// Every operation by name, whether training on a GPU uses it, and in which precision. Of those it does not use, the difference is
-/// only reported.
+/// Every operation: its name, whether training on a GPU uses it, and its precision. For unused operations the difference is only reported.
 const OPERATIONS: [(&str, bool, Precision, fn(&Device, Precision) -> Result<Values>); 12] = [
     ("linear", true, Precision::F32, linear),
     ("layer_norm", true, Precision::F32, layer_norm),
@@ -38,7 +38,8 @@ const OPERATIONS: [(&str, bool, Precision, fn(&Device, Precision) -> Result<Valu
     }),
 ];
 
-/// The greatest relative difference: in `f32` of sums in another order, without TF32; in `bf16` of factors and results with 8 bits.
+/// Returns the largest allowed relative difference: in `f32`, that of sums in another order without TF32; in `bf16`, that of factors and
+/// results with 8 bits.
 fn rounding(precision: Precision) -> f64 {
     match precision {
         Precision::F32 => 1e-4,
@@ -46,7 +47,7 @@ fn rounding(precision: Precision) -> f64 {
     }
 }
 
-/// Prints the relative difference of each value and gradient from the CPU's. Returns whether those that training uses are equal.
+/// Prints the relative difference of each value and gradient from the CPU's. Returns whether those used in training agree.
 pub fn run(device: &Device) -> Result<bool> {
     let mut right = true;
     for (name, used, precision, operation) in OPERATIONS {
@@ -98,7 +99,7 @@ fn host<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f32>> {
     host_values(tensor.reshape([size]))
 }
 
-/// The result and the gradients of its weighted sum.
+/// Returns the result and the gradients of its weighted sum.
 fn backward<const R: usize, const A: usize, const B: usize>(
     result: Tensor<R>,
     one: &Tensor<A>,
@@ -137,7 +138,7 @@ fn gelu_new(device: &Device, _: Precision) -> Result<Values> {
     backward(fused::gelu_new(x.clone().mul_scalar(6.0)), &x, &x)
 }
 
-/// Ours or Burn's, of slices of one tensor, as a block computes it, or of three tensors.
+/// Our attention or Burn's, on slices of one tensor as a block computes it, or on three tensors.
 fn attention(device: &Device, precision: Precision, sliced: bool, own: bool) -> Result<Values> {
     let [batch, length, heads, part] = SIZES;
     let attend = |query, key, value| match own {

@@ -1,7 +1,7 @@
-//! A recorded run of transformers on PyTorch, repeated: everything it recorded is compared with what we compute.
+//! Repeats a recorded run of transformers on PyTorch and compares everything it recorded with our results.
 //!
-//! A folder holds a model in Hugging Face form, `batches.safetensors` (`ids` `[batches, sequences, length]`),
-//! `logits.safetensors` (of the untrained model on the first batch) and `reference.json` (the settings, and a record a step).
+//! A directory contains a model in Hugging Face format, `batches.safetensors` (`ids` `[batches, sequences, length]`), `logits.safetensors`
+//! (of the untrained model on the first batch) and `reference.json` (the settings, and one record per step).
 
 use std::fs;
 use std::path::Path;
@@ -18,23 +18,23 @@ use safetensors::SafeTensors;
 use serde::Serialize;
 use serde_json::Value;
 
-/// The greatest differences between the recorded run and ours.
+/// The largest differences between the recorded run and ours.
 #[derive(Debug, Serialize)]
 pub struct Differences {
-    /// Of a logit of the untrained model.
+    /// Largest difference of a logit of the untrained model.
     pub logits: f64,
-    /// Of a step's loss, and of the loss after all steps.
+    /// Largest difference of a step's loss or of the final loss.
     pub losses: f64,
-    /// Of a step's gradient norm, relative.
+    /// Largest relative difference of a step's gradient norm.
     pub gradient_norms: f64,
-    /// Of a trained tensor's 2-norm, relative.
+    /// Largest relative difference of a trained tensor's 2-norm.
     pub tensor_norms: f64,
-    /// Of the first four values of a trained tensor.
+    /// Largest difference among the first four values of a trained tensor.
     pub values: f64,
 }
 
 impl Differences {
-    /// Whether they are those of `f32` sums in another order.
+    /// Returns whether they are small enough to result from `f32` sums in another order.
     pub fn are_small(&self) -> bool {
         self.logits < 1e-4
             && self.losses < 1e-4
@@ -106,7 +106,7 @@ pub fn differences(folder: &Path, device: &Device) -> Result<Differences> {
     Ok(Differences { logits, losses, gradient_norms, tensor_norms, values: trained })
 }
 
-/// The greater of two differences; one that is not a number stays.
+/// Returns the larger of two differences, or NaN if either is NaN.
 fn greatest(one: f64, other: f64) -> f64 {
     if one.is_nan() || one > other { one } else { other }
 }

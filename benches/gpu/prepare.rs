@@ -1,8 +1,8 @@
-//! Compiles the kernels of a training step, and those that tuning may try for it, without computing anything.
+//! Compiles the kernels of a training step and all candidates for tuning, without computing anything.
 //!
-//! CubeCL keeps compiled kernels in its environment (`burn.toml`, `cubecl.environment.path`), from which later processes load
-//! them. The kernels depend on the shapes and on the GPU's architecture, so a driver without a GPU (`null_driver.rs`) makes
-//! them for any GPU of that architecture.
+//! CubeCL keeps compiled kernels in its environment (`burn.toml`, `cubecl.environment.path`), from which later processes load them. The
+//! kernels depend on the shapes and on the GPU's architecture, so they can be compiled with the null driver (`null_driver.rs`) for any GPU
+//! of that architecture.
 
 use std::path::Path;
 use std::time::Instant;
@@ -17,8 +17,8 @@ use serde_json::json;
 
 use crate::{Sizes, print_line, speed, wait};
 
-/// Compiles what an update needs, on all cores, then tunes it. Candidates that do not compile are counted; only a pass that
-/// compiles nothing fails.
+/// Compiles what an update needs, on all cores, then tunes it. Candidates that do not compile are counted; the function fails only if
+/// nothing compiles.
 pub fn run(device: &Device, sizes: Sizes, precision: Precision, save: Option<&Path>) -> Result<bool> {
     let start = Instant::now();
     let collector = StatisticsCollector::new();
@@ -45,7 +45,7 @@ pub fn run(device: &Device, sizes: Sizes, precision: Precision, save: Option<&Pa
         "seconds": seconds,
     }));
     if let Some(file) = save {
-        // Kernels only: measurements, of tuning and of throughput, are those of one machine.
+        // Only kernels are saved: measurements of tuning and throughput are valid for one machine only.
         let namespaces = vec!["cuda".to_owned()];
         let options = ExportOptions { name: "kernels".to_owned(), namespaces, ..ExportOptions::default() };
         export(&[environment::path()], file, &options)
@@ -54,7 +54,7 @@ pub fn run(device: &Device, sizes: Sizes, precision: Precision, save: Option<&Pa
     Ok(kernels.abandoned == 0 && kernels.compiled + kernels.loaded > kernels.refused)
 }
 
-/// Prints the memory that the device reserves for two steps, of which nothing is compiled or computed.
+/// Prints the memory that the device reserves for two steps, without compiling or computing anything.
 pub fn memory(device: &Device, sizes: Sizes, precision: Precision) -> Result<bool> {
     let discarding = ProcessModeOverride::new(ProcessMode::CompileOnly, &StatisticsCollector::new());
     let mut trainer = speed::trainer(device, sizes, precision, 1)?;

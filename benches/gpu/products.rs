@@ -10,10 +10,10 @@ use serde_json::json;
 
 use crate::{PRECISIONS, Sizes, print_line, wait};
 
-/// Products timed together, after as many to warm up (and to tune).
+/// The number of products timed together, after as many warm-up products, which also tune.
 const TIMES: u32 = 10;
 
-/// TFLOP/s of a square product and of each product of a block and of the head, forward and backward.
+/// Prints the TFLOP/s of a square product and of each product of a block and of the head, forward and backward.
 pub fn run(device: &Device, sizes: Sizes, square: usize) -> Result<bool> {
     let Sizes { width, vocabulary, batch, sequence, .. } = sizes;
     // The head's rows are computed in chunks.
@@ -45,7 +45,7 @@ pub fn run(device: &Device, sizes: Sizes, square: usize) -> Result<bool> {
     Ok(true)
 }
 
-/// Seconds of one product, of `[sequences, tokens of one]` rows as training multiplies them.
+/// Returns the seconds of one product with rows `[sequences, tokens per sequence]`, as training multiplies them.
 fn product(
     device: &Device,
     precision: Precision,

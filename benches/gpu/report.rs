@@ -11,19 +11,19 @@ use serde_json::{Map, Value};
 pub struct Step {
     /// Its name.
     step: String,
-    /// What it must show.
+    /// What the step must show to pass.
     shows: String,
-    /// The device that was asked for: `cuda:0`, `cpu`, `null`; empty in results older than this field, which are a GPU's.
+    /// The requested device: `cuda:0`, `cpu`, `null`; empty in results older than this field, all from a GPU.
     #[serde(default)]
     device: String,
     /// `passed`, `failed`, `timed out`, `interrupted`, `no time`, `skipped` or `never run`.
     verdict: String,
     /// How long it took.
     seconds: f64,
-    /// The commit of the program that ran, where it is known.
+    /// The commit of the program that ran, if known.
     #[serde(default)]
     commit: String,
-    /// What it printed.
+    /// The figures that it printed.
     figures: Vec<Map<String, Value>>,
 }
 
@@ -89,7 +89,7 @@ fn table(text: &mut String, steps: &[Step]) {
     }
 }
 
-/// The figures of a step in a cell.
+/// Formats the figures of a step for a table cell.
 fn figures_of(figures: &[Map<String, Value>]) -> String {
     let one = |figures: &Map<String, Value>| {
         let plain = figures.iter().filter(|(_, value)| !value.is_array() && !value.is_object());
@@ -113,7 +113,7 @@ fn short(value: &Value) -> String {
     }
 }
 
-/// A figure of a line as text, empty where the line lacks it.
+/// Formats a figure of a line, empty if the line lacks it.
 fn cell(line: &Map<String, Value>, name: &str) -> String {
     line.get(name).map(short).unwrap_or_default()
 }

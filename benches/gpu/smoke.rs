@@ -11,10 +11,10 @@ use serde_json::json;
 
 use crate::{PRECISIONS, Sizes, print_line, speed};
 
-/// Rows, inner size and columns of the product: no multiple of a tile.
+/// Rows, inner size and columns of the product; none is a multiple of a tile.
 const SIZES: [usize; 3] = [70, 130, 90];
 
-/// One product and one update in each precision, with the time to each.
+/// Computes one product and one update in each precision, and prints the time to each.
 pub fn run(device: &Device) -> Result<bool> {
     let mut right = true;
     for precision in PRECISIONS {
@@ -40,7 +40,7 @@ pub fn run(device: &Device) -> Result<bool> {
     Ok(right)
 }
 
-/// ‖ours − theirs‖ / ‖theirs‖ of a product, theirs in `f64` on the host.
+/// Returns ‖ours − theirs‖ / ‖theirs‖ of a product, where theirs is computed in `f64` on the host.
 fn product(device: &Device, precision: Precision) -> Result<f64> {
     let [rows, inner, columns] = SIZES;
     let value = |at: usize, seed: usize| ((at * 7919 + seed) % 1013) as f32 / 1013.0 - 0.5;
@@ -64,7 +64,7 @@ fn product(device: &Device, precision: Precision) -> Result<f64> {
     Ok((error / norm).sqrt())
 }
 
-/// The loss of a tiny model after one update.
+/// Returns the loss of a tiny model after one update.
 fn update(device: &Device, precision: Precision) -> Result<f64> {
     let sizes = Sizes { layers: 2, width: 64, heads: 2, vocabulary: 97, sequence: 32, batch: 4 };
     let batch = Batch { ids: (0..4 * 32).map(|at| at * 31 % 97).collect(), sequences: 4 };

@@ -1,4 +1,4 @@
-//! Tokens a second of training, and where a step's time goes.
+//! Measures training speed in tokens per second, and the time of each part of a step.
 
 use std::time::{Duration, Instant};
 
@@ -31,7 +31,7 @@ pub struct Speed {
     seconds: f64,
 }
 
-/// A precision by its name in a manifest.
+/// Returns the precision with this name in a manifest.
 pub fn precision(name: &str) -> Result<Precision, String> {
     serde_json::from_value(Value::from(name)).map_err(|error| error.to_string())
 }
@@ -40,10 +40,10 @@ fn above_zero(text: &str) -> Result<f64, String> {
     text.parse()
         .ok()
         .filter(|seconds: &f64| *seconds > 0.0 && seconds.is_finite())
-        .ok_or("it must be above 0".to_owned())
+        .ok_or("expected a number above 0".to_owned())
 }
 
-/// Prints the whole step's figures as soon as they are known, then each part's.
+/// Prints the figures of the whole step as soon as they are known, then those of each part.
 pub fn run(device: &Device, sizes: Sizes, speed: &Speed) -> Result<bool> {
     let start = Instant::now();
     let mut trainer = trainer(device, sizes, speed.precision, 1)?;
@@ -102,8 +102,8 @@ pub fn run(device: &Device, sizes: Sizes, speed: &Speed) -> Result<bool> {
     Ok(losses.iter().all(|loss| loss.is_finite()))
 }
 
-/// Milliseconds of each part of a step, each alone with a wait after it; the backward pass is what is left. `host` is a step of
-/// the same model on one short sequence: about what it costs to queue the work.
+/// Milliseconds of each part of a step, each measured alone and followed by a wait. The backward pass is the remainder. `host` is the time
+/// of a step of the same model on one short sequence, about the cost of queueing the work.
 fn parts(
     device: &Device,
     sizes: Sizes,
@@ -172,7 +172,7 @@ fn milliseconds(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
 }
 
-/// A new model of these sizes in training.
+/// Returns a trainer of a new model with these sizes.
 pub fn trainer(device: &Device, sizes: Sizes, precision: Precision, seed: u64) -> Result<Trainer> {
     let config = sizes.config();
     let device = device.clone().autodiff();

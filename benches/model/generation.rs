@@ -1,7 +1,7 @@
-//! Generation with the key-value cache against plain forward passes: the same model, prompts and greedy choices.
+//! Compares generation with the key-value cache to plain forward passes, with the same model, prompts and greedy sampling.
 //!
-//! `plain` is what one gets without a cache: each sequence alone, and all of it read again for each new token. Both must write
-//! the same tokens, or the program fails. It prints seconds, tokens per second and the ratio.
+//! `plain` is generation without a cache: each sequence alone, and the whole sequence read again for each new token. Both must generate the
+//! same tokens, or the program fails. It prints seconds, tokens per second and the ratio.
 //!
 //! ```text
 //! cargo bench --workspace --bench generation -- [LAYERS WIDTH HEADS VOCABULARY PROMPT TOTAL ROWS]
@@ -15,7 +15,7 @@ use model::generate::{Generation, Generator, Request, Sampling, Stops};
 use model::initial::initial_values;
 use model::{Gpt2, Gpt2Config};
 
-/// Layers, width, heads, vocabulary, tokens of a prompt, tokens in all, rows.
+/// Layers, width, heads, vocabulary, prompt tokens, total tokens, rows.
 const DEFAULT: [usize; 7] = [6, 384, 6, 8192, 32, 128, 16];
 
 fn main() -> Result<()> {
@@ -37,7 +37,7 @@ fn main() -> Result<()> {
     let (cached, cached_seconds) = timed(|| with_cache(&generator, &requests))?;
     let (plain, plain_seconds) = timed(|| without_cache(&model, &requests))?;
     if cached != plain {
-        return Err(StageError::new("the cache changes what is written"));
+        return Err(StageError::new("the cache changes the generated tokens"));
     }
     let tokens: usize = cached.iter().map(Vec::len).sum();
     for (name, seconds) in [("plain", plain_seconds), ("cached", cached_seconds)] {
@@ -47,7 +47,7 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// Ids that differ between rows, from a formula.
+/// Returns ids that differ between rows.
 fn ids(row: usize, count: usize, vocabulary: usize) -> Vec<u32> {
     (0..count).map(|at| ((row * 7919 + at * 104_729) % vocabulary) as u32).collect()
 }

@@ -1,9 +1,9 @@
-//! Generation on the CPU beside Hugging Face transformers: the same model, prompts, number of tokens and threads, greedy.
+//! Compares generation on the CPU with Hugging Face transformers: same model, prompts, number of tokens and threads, greedy sampling.
 //!
-//! The model has random weights and is written to a temporary directory in Hugging Face's form, which the peer
-//! (`transformers_generation.py`) loads. Ours and the peer take turns, and the ratio is the median over the turns, so that
-//! other work on the machine slows both alike. Both must generate the same tokens, or the program fails. Without
-//! transformers it prints `skipped: transformers is not installed`, and its own figures.
+//! The model has random weights and is written to a temporary directory in Hugging Face format, which the peer
+//! (`transformers_generation.py`) loads. Ours and the peer take turns, and the ratio is the median over the turns, so that other load on
+//! the machine affects both equally. Both must generate the same tokens, or the program fails. Without transformers it prints `skipped:
+//! transformers is not installed`, and its own figures.
 //!
 //! ```text
 //! cargo bench --workspace --bench transformers_generation -- [LAYERS WIDTH HEADS VOCABULARY PROMPT NEW THREADS TURNS]
@@ -26,7 +26,7 @@ use serde_json::{Value, json};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Layers, width, heads, vocabulary, tokens of a prompt, new tokens, threads, turns.
+/// Layers, width, heads, vocabulary, prompt tokens, new tokens, threads, turns.
 const DEFAULT: [usize; 8] = [12, 768, 12, 50_257, 64, 128, 2, 3];
 const PEER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../benches/model/transformers_generation.py");
 
@@ -73,7 +73,7 @@ fn compare(generator: &Generator, peer: &mut Option<Peer>, sizes: [usize; 4]) ->
         if let Some((_, others)) = &of_peer
             && *others != tokens
         {
-            return Err(StageError::new("transformers generates other tokens"));
+            return Err(StageError::new("transformers generated other tokens"));
         }
         if turn > 0 {
             ours.push(speed(seconds));
@@ -119,7 +119,7 @@ fn write_model(config: &Gpt2Config, model: &Gpt2, dir: &Path) -> std::io::Result
     file.flush()
 }
 
-/// Ids that differ between rows, from a formula.
+/// Returns ids that differ between rows.
 fn ids(row: usize, count: usize, vocabulary: usize) -> Vec<u32> {
     (0..count).map(|at| ((row * 7919 + at * 104_729) % vocabulary) as u32).collect()
 }
@@ -163,7 +163,8 @@ impl Peer {
     fn answer(&mut self) -> Result<Value> {
         let mut line = String::new();
         self.answers.read_line(&mut line).map_err(|error| StageError::io("read from transformers", &error))?;
-        serde_json::from_str(&line).map_err(|error| StageError::new(format!("transformers prints no JSON: {error}")))
+        serde_json::from_str(&line)
+            .map_err(|error| StageError::new(format!("transformers printed invalid JSON: {error}")))
     }
 }
 

@@ -1,4 +1,4 @@
-//! What `import` and `dedup` say of the input and of the output, side by side.
+//! Compares the reports of `import` and `dedup` on the input with those on the output.
 
 use std::error::Error;
 use std::fs;
@@ -9,8 +9,7 @@ use data::dedup::Dedup;
 use data::import::Import;
 use serde_json::{Value, json};
 
-/// Prints both; fails where the output's share of duplicates is more than 1.5 times the input's, and a hundredth of the
-/// files more.
+/// Prints both. Fails if the output's share of duplicates exceeds 1.5 times the input's plus 0.01.
 pub fn compare(export: &Path, out: &Path) -> Result<(), Box<dyn Error>> {
     println!("{:>10} {:>10} {:>12} {:>9} {:>9}", "", "files", "mean bytes", "exact %", "near %");
     let [before, after] = [("input", export), ("output", out)].map(|(name, folder)| rates(name, folder));

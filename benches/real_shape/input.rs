@@ -1,4 +1,5 @@
-//! The input export in memory, ready to be written again: texts escaped as in JSON, with the places of their words.
+//! The input export in memory, ready to be written again: strings escaped as in JSON, with the positions of their
+//! words.
 
 use std::collections::HashSet;
 use std::error::Error;
@@ -17,11 +18,11 @@ use super::words::{Collector, Found, Words, mix};
 pub struct Input {
     /// In the order of the export.
     pub rows: Vec<Row>,
-    /// Bytes of text in them.
+    /// Bytes of text in all rows.
     pub text_bytes: u64,
-    /// Rows whose content is that of a row before.
+    /// Rows whose content equals that of an earlier row.
     pub exact_duplicates: u64,
-    /// Rows that were left out.
+    /// Rows that were not read.
     pub unused: u64,
     words: Words,
 }
@@ -34,7 +35,7 @@ pub struct Row {
     size: String,
     content: String,
     license: Option<String>,
-    /// Bytes of content before it was escaped.
+    /// Bytes of content before escaping.
     pub text_bytes: u64,
     /// The words of the escaped content, in order.
     words: Vec<Found>,
@@ -51,7 +52,7 @@ struct Line {
 }
 
 impl Input {
-    /// Reads files in the order of their names, until `limit` bytes of text are held.
+    /// Reads files in the order of their names, up to `limit` bytes of text.
     pub fn read(export: &Path, limit: u64) -> Result<Self, Box<dyn Error>> {
         let mut shards: Vec<PathBuf> =
             fs::read_dir(export)?.map(|entry| entry.map(|entry| entry.path())).collect::<Result<_, _>>()?;
@@ -121,7 +122,7 @@ impl Row {
             value => value.to_string(),
         };
         let (mut content, mut words) = (String::with_capacity(line.content.len() * 17 / 16), Vec::new());
-        // The escaped text is made along with the scan: words need no escapes.
+        // The text is scanned as it is escaped: words need no escapes.
         let mut copied = 0;
         collector.scan(line.content.as_bytes(), number, |at, word| {
             escape(&line.content[copied..at], &mut content);
@@ -160,7 +161,7 @@ fn escaped(text: &str) -> String {
     to
 }
 
-/// Appends `text` as BigQuery writes it between quotes.
+/// Appends `text` escaped as BigQuery does.
 fn escape(text: &str, to: &mut String) {
     for c in text.chars() {
         match c {

@@ -1,22 +1,22 @@
-//! Makes an export with the shape of the real one from a small one: 146,000 files a shard, any number of files.
+//! Generates an export with the shape of the real one from a small one: 146,000 files per shard, any number of files.
 //!
 //! ```text
 //! cargo bench --workspace --bench real_shape -- EXPORT OUT FILES [OPTION=VALUE ...]
 //! ```
 //!
-//! `EXPORT` is a directory of JSON lines, gzip-compressed or not, in the layout of the GitHub query; `OUT` gets
+//! `EXPORT` is a directory of JSON lines, gzip-compressed or not, in the layout of the GitHub query; the output in `OUT` is
 //! `file-000000000000.json.gz` and so on.
 //!
 //! | option | default | what |
 //! |---|---|---|
-//! | `shard=` | 146000 | files of a shard |
-//! | `seed=` | 1 | another seed makes other files |
+//! | `shard=` | 146000 | files per shard |
+//! | `seed=` | 1 | another seed generates other files |
 //! | `null_license=` | 0.01 | share of the repositories whose rows lack the key `license` (BigQuery omits nulls) |
-//! | `text_mib=` | 512 | text of `EXPORT` that is held in memory; files beyond it are not used |
+//! | `text_mib=` | 512 | maximum text of `EXPORT` held in memory; further files are not used |
 //! | `threads=` | all cores | shards written at a time |
 //! | `check=` | no | `yes`: runs `import` and `dedup` over input and output and prints the rates of both |
 //!
-//! # What it makes
+//! # Output
 //! The output is a sequence of *copies* of the input; the first is the input itself. In copy `k` each word of a file's
 //! identifiers and comments is replaced by another word of the input ([`words`]), the same one in all files of the copy, and
 //! the repositories are renamed. Hence:
@@ -176,7 +176,7 @@ struct Shuffle {
 
 impl Shuffle {
     fn new(length: u64, seed: u64) -> Self {
-        // Near the golden section, neighbours are spread evenly; the first coprime factor from there on permutes.
+        // Close to the golden section, neighbours are spread evenly; the first coprime factor from there gives a permutation.
         let golden = (length as f64 * 0.618_033_988_75) as u64;
         let factor = (golden.max(1)..).find(|&factor| gcd(factor, length) == 1).unwrap_or(1);
         Self { length, factor, offset: words::mix(seed) % length }

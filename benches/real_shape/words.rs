@@ -1,10 +1,9 @@
 //! The words of an export, and their replacement in its copies.
 //!
-//! A word is a longest run of ASCII letters without a change from lower to upper case inside, or of digits, within
-//! `[A-Za-z0-9_]+` tokens: `getUserName_2024` has `get`, `User`, `Name` and `2024`. Letter case is not part of the word.
-//! In copy `k` a word is replaced by another word of the same length and, nearly, the same frequency; each letter keeps its
-//! case. So token boundaries, lengths and the frequencies of words stay, equal tokens stay equal, and different tokens
-//! stay different.
+//! A word is a maximal run of ASCII letters without a change from lower to upper case inside, or of digits, within `[A-Za-z0-9_]+` tokens:
+//! `getUserName_2024` has `get`, `User`, `Name` and `2024`. Words ignore letter case. In copy `k` a word is replaced by another word of the
+//! same length and nearly the same frequency; each letter keeps its case. So token boundaries, lengths and word frequencies are preserved,
+//! equal tokens stay equal, and different tokens stay different.
 //!
 //! Not replaced: [`KEPT`], single characters, numbers that start with 0 and the letters of tokens that start with a digit
 //! (`0x1F`, `1e5`), and the character after a backslash.
@@ -14,14 +13,14 @@
 
 use std::collections::{HashMap, HashSet};
 
-/// Words of a bucket. More spread the copies wider; fewer keep frequencies closer.
+/// Words per bucket. A larger bucket makes copies differ more; a smaller one preserves frequencies better.
 const BUCKET: usize = 64;
 
 /// Longer words are not replaced.
 const LONGEST: usize = u8::MAX as usize;
 
-/// Words that are not replaced: Python's keywords and the built-in names that give a file its form; what `quality` looks
-/// for; prefixes of strings, encodings and the features of `__future__`.
+/// Words that are not replaced: Python's keywords and common built-in names; the words that `quality` looks for; string prefixes, encodings
+/// and the features of `__future__`.
 const KEPT: &str = "\
     false none true and as assert async await break class continue def del elif else except finally for from global if \
     import in is lambda nonlocal not or pass raise return try while with yield match case type print exec \
@@ -33,12 +32,12 @@ const KEPT: &str = "\
 /// The index of a word.
 pub type WordId = u32;
 
-/// A word's place in a text.
+/// A word's position in a text.
 #[derive(Debug, Clone, Copy)]
 pub struct Found {
     /// Its first byte.
     pub at: u32,
-    /// Which word.
+    /// The word.
     pub word: WordId,
 }
 
@@ -46,19 +45,19 @@ pub struct Found {
 #[derive(Debug, Default)]
 pub struct Collector {
     ids: HashMap<Box<[u8]>, WordId>,
-    /// By id: files, and the last of them.
+    /// By id: the number of files, and the last file.
     files: Vec<(u32, u32)>,
     kept: HashSet<&'static [u8]>,
     lower: Vec<u8>,
 }
 
 impl Collector {
-    /// Without words.
+    /// Creates a collector without words.
     pub fn new() -> Self {
         Self { kept: KEPT.split_whitespace().map(str::as_bytes).collect(), ..Self::default() }
     }
 
-    /// Calls `each` with the place and the word of each replaceable word of `text`, that of file number `file` (ascending).
+    /// Calls `each` with the position and the word of each replaceable word of `text`, the content of file number `file` (ascending).
     pub fn scan(&mut self, text: &[u8], file: u32, mut each: impl FnMut(usize, WordId)) {
         let mut at = 0;
         while at < text.len() {
@@ -97,7 +96,7 @@ impl Collector {
         }
     }
 
-    /// The id of the word in `lower`, counted for the file.
+    /// Returns the id of the word in `lower`, counted for the file.
     fn id(&mut self, file: u32) -> WordId {
         if let Some(id) = self.ids.get(self.lower.as_slice()) {
             let (files, last) = &mut self.files[*id as usize];
@@ -128,7 +127,7 @@ impl Collector {
         };
         let mut first = 0;
         for class in order.chunk_by(same_class) {
-            // The last bucket takes what is left over.
+            // The last bucket takes the remaining words.
             let buckets = (class.len() / BUCKET).max(1);
             for (rank, (word, id)) in class.iter().enumerate() {
                 let bucket = (rank / BUCKET).min(buckets - 1);
@@ -149,7 +148,7 @@ impl Collector {
     }
 }
 
-/// Where a word stands in the sorted list: bucket, place in the bucket, words of the bucket.
+/// The position of a word in the sorted list: bucket, position in the bucket, words of the bucket.
 #[derive(Debug, Clone, Copy, Default)]
 struct Place {
     first: u32,
@@ -162,12 +161,13 @@ struct Place {
 pub struct Words {
     places: Vec<Place>,
     spellings: Vec<u8>,
-    /// Where each word's spelling starts, in sorted order, and the end.
+    /// The start of each word's spelling, in sorted order, and the end.
     starts: Vec<u32>,
 }
 
 impl Words {
-    /// Writes the replacement of `word` in the copy with this `key` over the word at the start of `text`, case by case.
+    /// Overwrites the word at the start of `text` with the replacement of `word` in the copy with this `key`, keeping the case of each
+    /// letter.
     pub fn replace(&self, word: WordId, key: u64, text: &mut [u8]) {
         let place = self.places[word as usize];
         let size = u64::from(place.size);
@@ -181,7 +181,7 @@ impl Words {
     }
 }
 
-/// The length of the word, or run of `_`, at the start of a token's rest.
+/// Returns the length of the word, or run of `_`, at the start of the rest of a token.
 fn word_length(run: &[u8]) -> usize {
     let class = |byte: u8| match byte {
         b'a'..=b'z' => 0,

@@ -15,7 +15,7 @@ pub struct ManifestOptions {
     /// Change a setting without editing the file (repeatable): `stages.train.steps=100`.
     #[arg(long = "set", value_name = "PATH=VALUE")]
     pub sets: Vec<String>,
-    /// Name this run, such as a trial with other settings [default: `run.name`, else the name of the file].
+    /// Name this run, such as a trial with other settings [default: `run.name`, else the file name].
     #[arg(long = "as", value_name = "NAME")]
     pub name: Option<String>,
     /// The settings of this machine: `[exec]` and the paths of sources [default: machine.toml beside the manifest].

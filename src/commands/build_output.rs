@@ -30,7 +30,7 @@ pub(super) struct PortOutput {
 }
 
 impl StageOutput {
-    /// Returns the output of the manifest as it is, else that of the stage's last build.
+    /// Returns the output for the current manifest, else that of the stage's last build.
     pub(super) fn find(project: &Project, store: &Store, place: &str) -> Result<Self, CommandError> {
         let (name, port) = match place.split_once('.') {
             Some((name, port)) => (name, Some(port)),
@@ -68,8 +68,8 @@ impl StageOutput {
     }
 }
 
-/// Returns the build of a stage that commands read: that of the manifest and its inputs as they are, else the last one in runs of
-/// this name; `None` if it was never built.
+/// Returns the build of a stage that commands read: the one for the current manifest and its current inputs, else the last one in runs of
+/// this name; `None` if the stage was never built.
 ///
 /// # Errors
 /// Returns an error if the store cannot be read, or the build is damaged.
@@ -102,6 +102,6 @@ pub(super) struct ReadableBuild {
     pub(super) key: Digest,
     /// The tree of each port.
     pub(super) outputs: BTreeMap<String, Digest>,
-    /// The reason that it does not match the manifest and its inputs as they are: `will run: learning_rate: 5e-4 -> 6e-4`.
+    /// The reason that it does not match the current manifest and inputs: `will run: learning_rate: 5e-4 -> 6e-4`.
     pub(super) stale: Option<String>,
 }

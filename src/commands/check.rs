@@ -1,8 +1,8 @@
-//! `pipeline check`: reports what can be known of a manifest before anything runs, without reading data.
+//! `pipeline check`: reports what can be known about a manifest before anything runs, without reading data.
 //!
 //! Only the headers of earlier outputs are read. A missing source file is a warning, because it may exist on the machine that runs the
-//! manifest; what `run` would refuse is an error, and so is what a stage needs of this machine and does not find. New source files are hashed only to decide whether a stage that does not fit
-//! this machine is cached.
+//! manifest. Anything that `run` would refuse is an error, and so is a stage requirement that this machine does not meet. New source files
+//! are hashed only to decide whether a stage that does not fit this machine is cached.
 
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -52,7 +52,7 @@ pub(super) fn run(arguments: &CheckArguments) -> Result<Exit, CommandError> {
     let device = device::resolve(budget.device, &project, project.manifest.graph.order())?;
     let (store, forced) = (Store::open_read_only(&project.cache)?, BTreeSet::new());
     let decider = Decider::new(&project.manifest, &store, &forced);
-    // Each problem with its line of text.
+    // Each problem as JSON, with its line for people.
     let mut problems: Vec<(PlacedDiagnostic, String)> = Vec::new();
     let mut add = |severity, places: Vec<Place>, message, hint, text| {
         let places = places.into_iter().map(|place| PlacedLabel { place, text: String::new() }).collect();

@@ -95,7 +95,8 @@ pub(super) enum Command {
     Generate(generate::GenerateArguments),
     /// Run code samples against the unit tests of their problems, in a sandbox, and print pass@k with intervals.
     #[command(after_help = "Examples:\n  pipeline score samples.jsonl --problems data/HumanEval.jsonl.gz\n  \
-        pipeline score samples.jsonl --problems data/HumanEval.jsonl.gz --truncation bigcode --k 1,10 --report report/")]
+        pipeline score samples.jsonl --problems data/HumanEval.jsonl.gz --truncation bigcode --k 1,10 --report report/\n  \
+        pipeline score samples.jsonl --problems mbpp.jsonl --form mbpp --truncation bigcode-mbpp --set level=0.99 --results results.jsonl")]
     Score(score::ScoreArguments),
     /// Print a shell completion script.
     #[command(after_help = "Example: pipeline completions bash > ~/.local/share/bash-completion/completions/pipeline")]

@@ -18,7 +18,7 @@ use crate::stderr::stderr;
 /// The kinds that run programs.
 const PROGRAM_KINDS: [&str; 1] = [command::Command::KIND];
 
-/// Prints the programs that these stages of a lock run.
+/// Prints the programs that the given stages of a lock run.
 ///
 /// # Errors
 /// Returns an error if there are any and `is_allowed` is false.

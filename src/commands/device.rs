@@ -10,8 +10,7 @@ use super::project::Project;
 use crate::manifest::StageName;
 use crate::run::Budget;
 
-/// Returns the budget that the command line asks for, else `[exec]`, else the machine. The device that one of these stages needs
-/// must exist.
+/// Returns the budget set on the command line, else in `[exec]`, else by the machine. If one of the given stages needs a device, it must exist.
 pub(super) fn budget(
     options: &ExecOptions,
     project: &Project,
@@ -26,8 +25,8 @@ pub(super) fn budget(
     Ok(Budget { device, allow_oversize: options.allow_oversize, ..budget })
 }
 
-/// Returns the device that these stages use. A device that a stage needs must exist: an error is reported before hours of data stages, not
-/// after.
+/// Returns the device that the given stages use. If a stage needs a device, it must exist: the error is reported before hours of data stages,
+/// not after them.
 pub(super) fn resolve<'n>(
     device: Device,
     project: &Project,

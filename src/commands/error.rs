@@ -12,7 +12,7 @@ use crate::store::StoreError;
 pub(super) enum CommandError {
     /// The manifest is invalid.
     Manifest(Box<Diagnostics>),
-    /// The command line is invalid, or a file that it names.
+    /// The command line, or a file named on it, is invalid.
     Usage { message: String, hint: Option<String> },
     /// The store failed.
     Store(StoreError),

@@ -1,8 +1,8 @@
 //! `pipeline export STAGE DIR`: copies the output of a stage to a directory as plain files.
 //!
-//! A table is written as Parquet or JSON lines with all columns; any other output as its files, so that a model or a tokenizer is
-//! a directory that other programs load. A single output (`stage.output`, or a stage's only one) is the directory itself. Several
-//! outputs have a directory each, and a `README.md` that names the tables ([`super::dataset_card`]).
+//! A table is written as Parquet or JSON lines with all columns; any other output is copied as its files, so that a model or a tokenizer is
+//! a directory that other programs load. A single output (`stage.output`, or a stage's only one) is written to the directory itself.
+//! Several outputs are written to a subdirectory each, with a `README.md` that names the tables ([`super::dataset_card`]).
 
 use std::fs;
 use std::path::{Path, PathBuf};

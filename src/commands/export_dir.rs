@@ -1,4 +1,5 @@
-//! The directory that `export` creates. It appears by one rename, so that an interrupted export does not look finished.
+//! The directory that `export` creates. It is created by one rename, so that an interrupted export does not look
+//! finished.
 
 use std::fs;
 use std::io;
@@ -13,7 +14,7 @@ const HINT: &str = "name a new directory";
 /// A directory to be created. Its content is removed unless [`ExportDir::publish`] succeeds.
 pub(super) struct ExportDir {
     dir: PathBuf,
-    /// The temporary directory beside the directory, on the same file system.
+    /// The temporary directory beside it, on the same file system.
     temporary: OwnedDir,
 }
 
@@ -44,7 +45,7 @@ impl ExportDir {
         refuse_store()?;
         let cannot = |error: io::Error| refuse(format!("cannot create '{name}': {error}"));
         fs::create_dir_all(parent).map_err(cannot)?;
-        // A link on the path may lead into the store.
+        // A symbolic link on the path may lead into the store.
         refuse_store()?;
         remove_abandoned(parent, PREFIX);
         let temporary = OwnedDir::new_in(parent, PREFIX).map_err(cannot)?;
@@ -57,7 +58,8 @@ impl ExportDir {
         self.temporary.path().join("all")
     }
 
-    /// Moves the content to its place. A signal must not interrupt this ([`super::signals::Temporary::undisturbed`]).
+    /// Moves the content to the directory. A signal must not interrupt this
+    /// ([`super::signals::Temporary::undisturbed`]).
     ///
     /// # Errors
     /// Returns an error if the directory exists by now.
@@ -67,7 +69,7 @@ impl ExportDir {
     }
 }
 
-/// Returns whether a path, which may not exist yet, is in the store.
+/// Returns whether a path, which may not exist yet, is inside the store.
 fn is_in(path: &Path, store: &Path) -> bool {
     let existing = path.ancestors().find_map(|path| match path.as_os_str().is_empty() {
         true => fs::canonicalize(".").ok(),

@@ -61,8 +61,8 @@ pub(super) fn run(arguments: &LogsArguments) -> Result<Exit, CommandError> {
     Ok(Exit::Done)
 }
 
-/// Returns the newest run of the same name, up to the one that `reference` names, in which the stage ran; `None` if the events of
-/// that one are to be shown: the stage ran or failed in it, or in no other.
+/// Returns the newest run of the same name, up to the one that `reference` names, in which the stage ran. Returns `None` if the events of
+/// the named run itself are to be shown: the stage ran or failed in it, or in no other run.
 fn run_of_stage(reference: &str, stage: &str, options: &StoreOptions) -> Result<Option<String>, CommandError> {
     let store = run_refs::open_store(reference, options)?;
     let named = run_refs::resolve(reference, &store)?;
@@ -98,7 +98,7 @@ fn newest(options: &StoreOptions) -> Result<String, CommandError> {
     let store = Store::open_read_only(&options.existing()?)?;
     let mut newest = None;
     for run in store.runs.all()? {
-        // The time of the directory does not serve: pinning a run changes it.
+        // The directory's time cannot be used: pinning a run changes it.
         let modified = run.path.join(EVENTS).metadata().and_then(|metadata| metadata.modified());
         newest = newest.max(modified.ok().map(|modified| (modified, run.to_string())));
     }

@@ -1,6 +1,7 @@
-//! Floor 5: the subcommands, one file each. Data goes to standard output, everything else to standard error.
+//! Architecture layer 5: the subcommands, one file each. Data goes to standard output, everything else to standard
+//! error.
 //!
-//! | module | noun |
+//! | module | contents |
 //! |---|---|
 //! | `command_line` | the subcommands with their help; dispatch |
 //! | `arguments` | flags that several subcommands share |

@@ -17,7 +17,7 @@ impl OwnedDir {
     /// Creates a directory in `parent` with a unique name that begins with `prefix`.
     pub(super) fn new_in(parent: &Path, prefix: &str) -> io::Result<Self> {
         let dir = tempfile::Builder::new().prefix(prefix).tempdir_in(parent)?;
-        // Locked before it has its name, so that no process considers the directory abandoned.
+        // Locked before it is moved into place, so that no process considers the directory abandoned.
         let owner = tempfile::NamedTempFile::new_in(&dir)?;
         owner.as_file().try_lock().map_err(io::Error::from)?;
         let owner = owner.persist(dir.path().join(OWNER)).map_err(|error| error.error)?;
@@ -39,7 +39,7 @@ pub(super) fn remove_abandoned(parent: &Path, prefix: &str) {
             continue;
         }
         if File::open(path.join(OWNER)).is_ok_and(|owner| owner.try_lock().is_ok()) {
-            // Blobs are read-only, their directories are not. A directory of another user stays.
+            // Blobs are read-only, but their directories are not. A directory of another user stays.
             let _ = fs::remove_dir_all(path);
         }
     }

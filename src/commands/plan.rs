@@ -33,7 +33,7 @@ pub struct PlanArguments {
     /// Plan to run this stage even if its output is in the store (repeatable).
     #[arg(long, value_name = "STAGE")]
     pub force: Vec<String>,
-    /// Print one JSON object: `run`, `stages`, an array of {name, kind, key, state, estimate, no_estimate, cost, reasons,
+    /// Print one JSON object: `run`, `stages`, each {name, kind, key, state, estimate, no_estimate, cost, reasons,
     /// compared_with}, and `remarks`.
     #[arg(long)]
     pub json: bool,
@@ -112,7 +112,7 @@ fn total(plan: &Plan, state: State) -> Option<String> {
     }
 }
 
-/// Returns a planned stage as JSON; each reason has its fields and `text`, the line for people.
+/// Returns a planned stage as JSON; each reason has its fields, and `text` for people.
 pub(super) fn as_json(stage: &PlannedStage) -> serde_json::Value {
     let reason = |reason: &Reason| {
         let mut value = json!(reason);

@@ -1,4 +1,4 @@
-//! A manifest with its store, which commands on a manifest start from.
+//! A manifest with its store; commands on a manifest start from it.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -35,7 +35,7 @@ impl Project {
         sets.extend(options.name.as_ref().map(|name| format!("run.name={}", serde_json::Value::from(name.as_str()))));
         let overrides = Overrides { sets, machine: options.machine.clone() };
         let manifest = manifest::load(path, &overrides, &kinds())?;
-        // A limit on the command line was set before.
+        // A limit set on the command line takes precedence.
         manifest.exec.threads.into_iter().for_each(|threads| limit_threads(threads.into()));
         if !manifest.warnings.is_empty() {
             stderr!("{}", manifest.warnings.to_string().trim_end_matches('\n'));
@@ -61,7 +61,7 @@ impl Project {
         format!("pipeline run {}{}", quoted(&self.manifest.path.display().to_string()), flags.collect::<String>())
     }
 
-    /// Opens the store for reading only, and notes if it is empty: it may not be the intended one.
+    /// Opens the store for reading only, and prints a note if it is empty: it may not be the intended one.
     pub(super) fn read_store(&self) -> Result<Store, CommandError> {
         let store = Store::open_read_only(&self.cache)?;
         if store.is_empty() {
@@ -85,7 +85,7 @@ impl Project {
         Err(error.suggest(name, "the stages are", self.manifest.stages.keys().map(StageName::as_str)))
     }
 
-    /// Returns the stages of these names.
+    /// Returns the stages with the given names.
     pub(super) fn stages<'n>(
         &self,
         names: impl IntoIterator<Item = &'n String>,
@@ -93,7 +93,7 @@ impl Project {
         names.into_iter().map(|name| self.stage(name)).collect()
     }
 
-    /// Plans these stages, which include all that they depend on.
+    /// Plans the given stages, which must include all their dependencies.
     pub(super) fn plan(&self, decider: &Decider<'_>, wanted: &BTreeSet<StageName>) -> Result<Plan, CommandError> {
         let hashing = hash_progress("hashing new and changed source files");
         let hashed = |bytes| {
@@ -103,7 +103,7 @@ impl Project {
         Ok(Plan::new(decider, &self.manifest.graph, wanted, hashed)?)
     }
 
-    /// Returns the stages of a plan that would run and need more than the machine has.
+    /// Returns the stages of a plan that would run and need more resources than the machine has.
     pub(super) fn shortfalls(
         &self,
         decider: &Decider<'_>,
@@ -113,7 +113,7 @@ impl Project {
         Ok(fit::check_stages(&self.manifest, &plan.tasks(decider), budget.available(&self.cache)))
     }
 
-    /// Returns the same for a plan of all stages.
+    /// Does the same as [`Self::shortfalls`] for a plan of all stages.
     pub(super) fn shortfalls_if_run(
         &self,
         decider: &Decider<'_>,
@@ -128,14 +128,15 @@ impl Project {
         self.planned_shortfalls(decider, &wanted, &tasks, budget)
     }
 
-    /// Returns these stages as if all of them ran, with the resources that follow from their settings.
+    /// Returns the given stages as if all of them ran, with the resources determined by their settings.
     fn tasks<'a, 'n>(&self, decider: &Decider<'a>, names: impl IntoIterator<Item = &'n StageName>) -> Vec<Task<'a>> {
         let stages = names.into_iter().filter_map(|name| decider.manifest.stages.get(name));
         stages.map(|stage| Task::new(stage, decider.cost(stage))).collect()
     }
 
-    /// Returns the same for the stages that the plan runs, with the inputs that it knows. New source files are hashed only if a
-    /// refusal depends on them; otherwise the stages downstream of them count as running.
+    /// Does the same as [`Self::shortfalls_if_run`] for the stages that the plan runs, with their known inputs. New
+    /// source files are hashed only if the result depends on them; otherwise the stages downstream of them count as
+    /// running.
     fn planned_shortfalls(
         &self,
         decider: &Decider<'_>,
@@ -148,7 +149,7 @@ impl Project {
             |task: Task<'_>| fit::check_stage(&self.manifest, task, available).any(|shortfall| shortfall.is_error);
         let mut is_certain = true;
         for task in tasks.iter().filter(|task| is_refused(**task)) {
-            // What follows from settings alone holds for all inputs.
+            // Requirements determined by settings alone hold for all inputs.
             let least = Task { cost: task.stage.cost, scratch: decider.store.work.scratch_bytes(None), ..*task };
             is_certain &= is_refused(least) && decider.surely_runs(task.stage)?;
         }
@@ -161,8 +162,8 @@ impl Project {
         }
     }
 
-    /// Reports which of these stages need more than the machine has. Returns whether the run must be refused. The plan is made only
-    /// if a stage may not fit.
+    /// Reports which of the given stages need more resources than the machine has. Returns whether to refuse the run. The plan is made only if
+    /// a stage may not fit.
     pub(super) fn refuses(
         &self,
         decider: &Decider<'_>,
@@ -189,7 +190,7 @@ impl Project {
         Ok(refused)
     }
 
-    /// Returns the advice of these stages on the last outputs of the stages upstream.
+    /// Returns the advice of the given stages about the last outputs of their upstream stages.
     pub(super) fn advice<'n>(
         &self,
         store: &Store,
@@ -200,7 +201,7 @@ impl Project {
         stages.flat_map(|stage| lint::of(&self.manifest, stage, &inputs(stage))).collect()
     }
 
-    /// Returns what this machine provides for the stages that require something of it.
+    /// Returns what this machine provides for the stages that have requirements.
     pub(super) fn check_machine(&self) -> Vec<LocatedMachineCheck> {
         self.manifest.graph.order().iter().flat_map(|name| machine::of(&self.manifest.stages[name])).collect()
     }
@@ -210,7 +211,7 @@ impl Project {
         self.plan(decider, &self.manifest.graph.ancestors([stage]))
     }
 
-    /// Returns these stages with their dependencies; all stages if none is named.
+    /// Returns the given stages with their dependencies; all stages if none is given.
     pub(super) fn wanted(&self, until: &[String]) -> Result<BTreeSet<StageName>, CommandError> {
         let until = self.stages(until)?;
         if until.is_empty() {

@@ -34,7 +34,8 @@ pub struct ReproduceArguments {
     /// Reproduce only this stage and its dependencies (repeatable).
     #[arg(long, value_name = "STAGE", conflicts_with = "only")]
     pub until: Vec<String>,
-    /// Reproduce this stage alone, from the locked outputs of its dependencies, which the store must have (repeatable).
+    /// Reproduce this stage alone, from the locked outputs of its dependencies, which must be in the store
+    /// (repeatable).
     #[arg(long, value_name = "STAGE")]
     pub only: Vec<String>,
     /// Keep the new store in this directory, which must be new or empty; by default it is temporary.

@@ -104,7 +104,7 @@ pub(super) fn run(arguments: &RunArguments) -> Result<Exit, CommandError> {
     let checks = report_checks(&outcome, &checked);
     let exit = match exit(outcome.summary) {
         Exit::Done if written.is_err() => Exit::StoreDamaged,
-        // The stages are done, but the requested events were lost.
+        // The stages are done, but events that the user requested were lost.
         Exit::Done if lost.contains(&Purpose::Printed) => Exit::StageFailed,
         Exit::Done => checks,
         exit => exit,
@@ -142,7 +142,7 @@ fn open(
     Ok(store)
 }
 
-/// Prints where the outputs of a run are if `latest` does not point to them: it failed, was interrupted or ran a part of the
+/// Prints where the outputs of a run are if `latest` does not point to them: the run failed, was interrupted or ran only some of the
 /// stages, or a later run ended first.
 fn note_outputs(store: &Store, dir: RunDir) -> Result<(), CommandError> {
     let latest = store.runs.latest(&dir.run)?;

@@ -30,7 +30,7 @@ pub(super) fn find_lock(reference: &str, options: &StoreOptions) -> Result<RunLo
     };
     for candidate in candidates {
         let lock = lock_of(&store, &store.runs.dir(&run, candidate)?)?;
-        // A run that was stopped before any stage was done has nothing to compare.
+        // A run that was stopped before any stage was done has nothing to compare with.
         if let Some(lock) = lock.filter(|lock| number.is_some() || !lock.stages.is_empty()) {
             return Ok(lock);
         }
@@ -43,7 +43,7 @@ pub(super) fn open_store(reference: &str, options: &StoreOptions) -> Result<Stor
     Ok(Store::open_read_only(&options.for_reference(reference).existing()?)?)
 }
 
-/// Returns the run that a reference names: the newest of the name if there is no number.
+/// Returns the run that a reference means: the newest of the name if there is no number.
 pub(super) fn resolve(reference: &str, store: &Store) -> Result<RunDir, CommandError> {
     let (run, number) = parse(reference, store)?;
     match number.or(store.runs.numbers(&run)?.last().copied()) {
@@ -126,7 +126,7 @@ fn load_from<T>(
 }
 
 fn load<T>(path: &Path, parse: fn(&str) -> Result<T, InvalidLock>) -> Result<T, String> {
-    // A lock names every file of every output; a larger file is not one.
+    // A lock lists every file of every output; a larger file is not a lock.
     const LARGEST: u64 = 256 << 20;
     let metadata = fs::metadata(path).map_err(|error| error.to_string())?;
     if metadata.len() > LARGEST || !metadata.is_file() {
@@ -135,8 +135,8 @@ fn load<T>(path: &Path, parse: fn(&str) -> Result<T, InvalidLock>) -> Result<T, 
     parse(&fs::read_to_string(path).map_err(|error| error.to_string())?).map_err(|error| error.to_string())
 }
 
-/// Returns the recorded events of a run, in order; none if there is no file. An error ends them. A last line that a kill truncated is
-/// skipped.
+/// Returns the recorded events of a run, in order; none if there is no file. An error is the last item. A last line that a kill truncated
+/// is skipped.
 pub(super) fn events_of(run: &RunDir) -> impl Iterator<Item = Result<Stamped, String>> + use<> {
     let path = run.path.join(EVENTS);
     let open = || match path.metadata()?.is_file() {

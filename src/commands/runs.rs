@@ -49,7 +49,7 @@ pub enum RunsCommand {
     Forget(RunArguments),
 }
 
-/// A reference to one run.
+/// A reference to a run.
 #[derive(Debug, Args)]
 pub struct RunArguments {
     /// The run: `quickstart.3`, or a name.
@@ -62,7 +62,7 @@ pub struct RunArguments {
 /// A run of the list.
 struct ListedRun {
     dir: RunDir,
-    /// The lock; `None` if the run has not ended.
+    /// The summary of the lock; `None` if the run has not ended.
     lock: Option<LockSummary>,
     is_running: bool,
     is_latest: bool,
@@ -223,7 +223,7 @@ fn forget(arguments: &RunArguments) -> Result<Exit, CommandError> {
         }
     }
     match number {
-        // The newest run prevents its number from being used again.
+        // The newest run is kept so that its number is not used again.
         Some(number) if numbers.last() == Some(&number) => {
             let error = CommandError::usage(format!("cannot forget '{run}.{number}', the newest run of its name"));
             return Err(error.hint(format!("to forget all runs of that name: pipeline runs forget {run}")));

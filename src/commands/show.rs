@@ -15,9 +15,9 @@ use super::stdout::{print_json, stdout};
 use crate::events::figures;
 use crate::exit::Exit;
 
-/// The most bytes of a text file that are shown.
+/// The maximum number of bytes shown of a text file.
 const TEXT: usize = 8 << 10;
-/// The most characters of a value of a sample row that are shown.
+/// The maximum number of characters shown of a value in a sample row.
 const CELL: usize = 60;
 
 pub(super) fn run(arguments: &StageArguments) -> Result<Exit, CommandError> {

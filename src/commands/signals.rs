@@ -36,16 +36,16 @@ pub(super) struct Temporary<D: AsRef<Path>> {
     shared: Arc<Shared>,
 }
 
-/// The state that the handler shares.
+/// The state shared by the handler and the main thread.
 #[derive(Default)]
 struct Shared {
     /// The directory, while it exists.
     path: Mutex<Option<PathBuf>>,
-    /// Whether the main thread has stopped writing to it.
+    /// Whether the main thread has stopped writing to the directory.
     is_released: AtomicBool,
 }
 
-/// The time that the handler waits for the main thread to fail writing.
+/// How long the handler waits for the main thread's next write to fail.
 const PATIENCE: Duration = Duration::from_millis(200);
 
 /// Ends the program on the first signal, for commands that only read, and removes the temporary directory that `create` creates.
@@ -55,7 +55,7 @@ pub(super) fn end_on_signals<D: AsRef<Path>>(
     let shared: Arc<Shared> = Arc::default();
     let of_handler = shared.clone();
     ctrlc::set_handler(move || {
-        // Held until the program ends: the main thread creates or removes the directory before this, or never.
+        // Held until the program ends: the main thread created or removed the directory before this point, or never does.
         let path = of_handler.path.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(path) = &*path {
             remove_in_use(path, &of_handler.is_released);
@@ -93,13 +93,13 @@ impl<D: AsRef<Path>> Drop for Temporary<D> {
     }
 }
 
-/// Removes a directory in which the main thread is writing, and which it may create again until the program has ended. So a file
-/// takes the place of the directory until the main thread has failed.
+/// Removes a directory in which the main thread is still writing, and which it might create again before the program ends. A file takes the
+/// place of the directory until the main thread's next write has failed.
 fn remove_in_use(dir: &Path, is_released: &AtomicBool) {
     let gone = dir.with_extension("gone");
     loop {
         let _ = fs::rename(dir, &gone);
-        // A file may be created in it meanwhile.
+        // The main thread may create a file in it meanwhile.
         while fs::remove_dir_all(&gone).is_err_and(|error| error.kind() == ErrorKind::DirectoryNotEmpty) {}
         match File::create_new(dir) {
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {}

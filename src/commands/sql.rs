@@ -101,7 +101,7 @@ pub(super) fn run(arguments: &SqlArguments) -> Result<Exit, CommandError> {
 struct FoundTable {
     stage: String,
     port: String,
-    /// Whether it is the first output of the stage, which the name of the stage alone selects.
+    /// Whether it is the first output of the stage, which a query can select by the name of the stage alone.
     is_first: bool,
     tree: InputTree,
 }
@@ -112,8 +112,8 @@ impl FoundTable {
     }
 }
 
-/// Returns the tables of a manifest, in topological order, and the stages that have no tables yet. An output is that of the
-/// manifest as it is, else that of the last build, as in `show`.
+/// Returns the tables of a manifest, in topological order, and the stages that have no tables yet. Each output is the one for the current
+/// manifest, else that of the last build, as in `show`.
 fn tables_of(project: &Project, store: &Store) -> Result<(Vec<FoundTable>, Vec<String>), CommandError> {
     let forced = BTreeSet::new();
     let plan = project.plan(&Decider::new(&project.manifest, store, &forced), &project.wanted(&[])?)?;
@@ -161,7 +161,7 @@ fn list(out: &mut impl Write, found: &[FoundTable]) -> Result<(), CommandError> 
     Ok(())
 }
 
-/// Returns the name of a table as a query has to write it: SQL reads unquoted names in lower case, up to a hyphen.
+/// Returns the name of a table as a query must write it: SQL converts unquoted names to lower case and ends them at a hyphen.
 fn as_written(name: &str) -> String {
     let is_plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '.';
     if name.starts_with(|c: char| c.is_ascii_lowercase()) && name.chars().all(is_plain) {
@@ -171,14 +171,14 @@ fn as_written(name: &str) -> String {
     }
 }
 
-/// Returns a table that a query names without the double quotes that its name needs.
+/// Returns a table whose name needs double quotes, which the query lacks.
 fn unquoted(query: &str, found: &[FoundTable]) -> Option<String> {
     let names = found.iter().map(FoundTable::name).filter(|name| as_written(name).starts_with('"'));
     let is_unquoted = |name: &String| query.contains(name) && !query.contains(&as_written(name));
     names.filter(is_unquoted).max_by_key(String::len).map(|name| as_written(&name))
 }
 
-/// Returns the error for an unknown table: of a stage without an output yet, or of no stage.
+/// Returns the error for an unknown table: either a stage without an output yet, or an unknown stage.
 fn unknown_table(table: &str, found: &[FoundTable], absent: &[String], project: &Project) -> CommandError {
     let error = CommandError::usage(format!("unknown table '{table}'"));
     let stage = table.split('.').next().unwrap_or(table);

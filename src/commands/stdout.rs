@@ -1,5 +1,5 @@
-//! Standard output. Control characters are escaped here ([`contract::printable`]), since names, rows and reports come from
-//! files that anyone may have written.
+//! Standard output. Control characters are escaped here ([`contract::printable`]), because names, rows and reports come from untrusted
+//! files.
 //!
 //! A reader that closes its end of the pipe (`pipeline sql ... | head`) ends a command without an error. A broken pipe elsewhere
 //! does not: errors of standard output are marked by their type, not recognised by their kind or text.

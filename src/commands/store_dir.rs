@@ -96,7 +96,7 @@ fn may_hold_store(dir: &Path) -> bool {
     let cache = dir.join(NAME);
     match Store::is_at(&cache) {
         Ok(is_store) => is_store || cache.is_dir(),
-        // Opening it reports the format.
+        // Opening the store reports the format.
         Err(error) => matches!(error, StoreError::Format { .. }),
     }
 }

@@ -40,7 +40,7 @@ pub(super) fn run(arguments: &StageArguments) -> Result<Exit, CommandError> {
     let compared = compared(&decider, stage)?;
     let causes = causes(&plan, stage);
     let follows = follows(&project, stage);
-    // If nothing is stale, nothing is rebuilt.
+    // If nothing is stale, no stage is rebuilt.
     let cut_off = if stage.state == State::Cached { Vec::new() } else { cut_off(&project, &decider, &plan, &follows)? };
     if arguments.json {
         let mut value = as_json(stage);
@@ -105,7 +105,7 @@ fn causes<'a>(plan: &'a Plan, stage: &PlannedStage) -> Vec<&'a PlannedStage> {
     plan.stages.iter().filter(is_root).collect()
 }
 
-/// Returns the stages between the causes and the stage, which are stale only because an upstream stage is.
+/// Returns the stages between the causes and the stage, which are stale only because an upstream stage is stale.
 fn between(plan: &Plan, stage: &PlannedStage, causes: &[&PlannedStage]) -> Vec<String> {
     let upstream = stale_upstream(plan, stage);
     let folded = plan.stages.iter().filter(|one| upstream.contains(&one.name));
@@ -114,7 +114,7 @@ fn between(plan: &Plan, stage: &PlannedStage, causes: &[&PlannedStage]) -> Vec<S
     folded.map(|one| one.name.to_string()).collect()
 }
 
-/// Returns the stale upstream stages, at any distance.
+/// Returns the stale upstream stages, direct and indirect.
 fn stale_upstream<'a>(plan: &'a Plan, stage: &'a PlannedStage) -> BTreeSet<&'a StageName> {
     let mut upstream: BTreeSet<&StageName> = stage.unknown.iter().collect();
     for candidate in plan.stages.iter().rev() {
@@ -125,8 +125,8 @@ fn stale_upstream<'a>(plan: &'a Plan, stage: &'a PlannedStage) -> BTreeSet<&'a S
     upstream
 }
 
-/// Returns the stages downstream of the causes, of the plan and of `follows`, that stay cached if each stage whose recorded build is
-/// damaged or lost has the same output again.
+/// Returns the stages downstream of the causes, among those of the plan and of `follows`, that stay cached if each stage whose recorded
+/// build is damaged or lost produces the same output again.
 fn cut_off(
     project: &Project,
     decider: &Decider<'_>,
@@ -161,7 +161,7 @@ fn cut_off(
     Ok(stay)
 }
 
-/// Returns the downstream stages, at any distance, in topological order.
+/// Returns the downstream stages, direct and indirect, in topological order.
 fn follows(project: &Project, stage: &PlannedStage) -> Vec<StageName> {
     let downstream = project.manifest.graph.descendants([&stage.name]);
     let is_downstream = |name: &&StageName| **name != stage.name && downstream.contains(*name);

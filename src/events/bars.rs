@@ -1,5 +1,5 @@
-//! Output on a terminal: finished stages scroll up as lines, running ones have a bar each at the bottom. A narrow terminal shows
-//! no bar, so that the loss and the time left fit.
+//! Output on a terminal: finished stages scroll up as lines, running ones have a bar each at the bottom. On a narrow terminal the bar
+//! itself is omitted, so that the loss and the time left fit.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
@@ -14,7 +14,7 @@ use super::line::{Line, Lines};
 use super::progress::figures_of;
 use super::renderer::Renderer;
 
-/// The graphic of a line between its head and its text.
+/// The graphic between the head of a line and its text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Mark {
     /// The finished part.
@@ -26,7 +26,7 @@ enum Mark {
 }
 
 impl Mark {
-    /// The columns of a terminal that is wide enough for a bar beside the loss and the time left.
+    /// The number of columns from which a terminal is wide enough for a bar beside the loss and the time left.
     const WIDE: u16 = 100;
 
     const fn of(sample: &Sample, columns: u16) -> Self {

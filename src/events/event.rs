@@ -17,7 +17,7 @@ pub struct Stamped {
     pub event: Event,
 }
 
-/// An event of a run. Every event of a kind has all its fields; a field without a value is `null`.
+/// An event of a run. Every field is always present; a field without a value is `null`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
 pub enum Event {
@@ -75,15 +75,15 @@ pub enum Event {
         seconds: f64,
         /// The ports with the same bytes as in the build `compared_with`: they do not make stages stale.
         unchanged: Vec<String>,
-        /// Whether its bytes differ from the build of its key that is used, or from every earlier one: it is not deterministic.
+        /// Whether its bytes differ from the build that is used for its key, or from every earlier build: the stage is not deterministic.
         #[serde(default)]
         differs: bool,
-        /// The earlier build that it and the reasons for which it ran are compared with: `quickstart.3`.
+        /// The earlier build, such as `quickstart.3`, that its output and the reasons for running are compared with.
         #[serde(default)]
         compared_with: Option<String>,
-        /// The difference from the output of that build, as the kind describes it: `12 of 8,192 merges changed`.
+        /// The difference from the output of that build, as described by the kind: `12 of 8,192 merges changed`.
         compared: Option<String>,
-        /// The differences from the key of that build, one line each, if every port has the same bytes.
+        /// The differences from the key of that build, one line each, if every port nevertheless has the same bytes.
         without_effect: Vec<String>,
     },
     /// A stage's output is in the store.

@@ -10,7 +10,7 @@ pub fn size(bytes: u64) -> String {
         return format!("{bytes} B");
     }
     let (mut value, mut unit) = (bytes as f64 / 1024.0, 0);
-    // From 1023.5 on it would be rounded to 1024.
+    // 1023.5 and above would be rounded to 1024.
     while value >= 1023.5 && unit + 1 < UNITS.len() {
         (value, unit) = (value / 1024.0, unit + 1);
     }

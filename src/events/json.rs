@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use super::event::Stamped;
 use super::renderer::{Purpose, Renderer};
 
-/// Writes each event as one JSON object per line; events that wait together are written together.
+/// Writes each event as one JSON object per line; events that are waiting are written together.
 #[derive(Debug)]
 pub struct Json<W> {
     purpose: Purpose,

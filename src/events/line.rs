@@ -30,7 +30,7 @@ struct Notes {
     metrics: BTreeMap<String, f64>,
 }
 
-/// One line: a verb, a stage, and a text.
+/// A line: a verb, a stage and a text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Line {
     pub(super) verb: Verb,
@@ -153,7 +153,7 @@ impl Line {
         }
     }
 
-    /// Formats the line; later lines of its text are indented to the first.
+    /// Formats the line; further lines of the text are aligned with its first line.
     pub(super) fn full(&self, colour: bool) -> String {
         let indent = Verb::WIDTH + if self.width > 0 { 2 + self.width } else { 0 } + 2;
         let text = self.text.replace('\n', &format!("\n{}", " ".repeat(indent)));
@@ -177,8 +177,8 @@ fn end(event: &Event) -> Option<Line> {
     Some(Line { verb, stage: String::new(), width: 0, text })
 }
 
-/// Formats the difference between a finished stage and the build that it is compared with, if there is any:
-/// `since quickstart.3: 575 rows more`, `since quickstart.3: output unchanged (seed: 1 -> 2 had no effect)`.
+/// Formats the difference between a finished stage and the build that it is compared with, if any: `since quickstart.3:
+/// 575 rows more`, `since quickstart.3: output unchanged (seed: 1 -> 2 had no effect)`.
 pub(crate) fn since(event: &Event) -> Option<String> {
     let Event::StageFinished { outputs, unchanged, compared_with, compared, without_effect, .. } = event else {
         return None;
@@ -192,12 +192,12 @@ pub(crate) fn since(event: &Event) -> Option<String> {
         }
         _ => parts.push(format!("{} unchanged", unchanged.join(" and "))),
     }
-    // Older events do not name the build: it was the last one.
+    // Events of older versions do not name the build: it was the last one.
     let build = compared_with.as_deref().unwrap_or("its last build");
     (!parts.is_empty()).then(|| format!("since {build}: {}", parts.join(", ")))
 }
 
-/// Formats the first of these and the number of the others.
+/// Formats the first string and the number of the others.
 fn shortened(texts: &[String]) -> String {
     match texts {
         [] => String::new(),

@@ -21,7 +21,7 @@ pub enum Mode {
 }
 
 impl Mode {
-    /// Returns the mode for these flags and this terminal.
+    /// Returns the mode for the given flags; without flags, it depends on whether standard error is a terminal.
     pub fn choose(json: bool, quiet: bool) -> Self {
         let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
         match (json, quiet, io::stderr().is_terminal() && !dumb) {

@@ -1,4 +1,4 @@
-//! Lines for logs and pipes: nothing is overwritten, and progress is rare.
+//! Lines for logs and pipes: nothing is overwritten, and progress lines are infrequent.
 
 use std::collections::HashMap;
 use std::io::{self, Write};

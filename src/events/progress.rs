@@ -18,7 +18,7 @@ pub(super) fn figures_of(sample: &Sample, rate: Option<f64>, metrics: &BTreeMap<
         return format!("{amount}  {phase}").trim_end().to_owned();
     }
     if *sample == Sample::default() {
-        // It has not started to count.
+        // The stage has not counted anything yet.
         return "starts".to_owned();
     }
     let phase = if phase.is_empty() { String::new() } else { format!("{phase}: ") };

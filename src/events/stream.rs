@@ -20,7 +20,7 @@ enum Message {
     End,
 }
 
-/// Sends events from any thread. Cheap to clone.
+/// Sends events from any thread. It is cheap to clone.
 #[derive(Debug, Clone)]
 pub struct EventSender {
     channel: SyncSender<Message>,
@@ -28,12 +28,12 @@ pub struct EventSender {
 }
 
 impl EventSender {
-    /// Sends an event that happens now. Waits if [`CAPACITY`] events wait already; progress is dropped then, as a later sample
+    /// Sends an event with the current time. If [`CAPACITY`] events are waiting, it blocks, except that progress is dropped: a later sample
     /// replaces it.
     pub fn send(&self, event: Event) {
         let is_replaced = matches!(event, Event::StageProgress { .. });
         let message = Message::Event(Stamped { at: self.started.elapsed().as_secs_f64(), event });
-        // After `Renderers::finish` there is no receiver; the sender need not know.
+        // After `Renderers::finish` there is no receiver; the sender need not handle that.
         match is_replaced {
             true => drop(self.channel.try_send(message)),
             false => drop(self.channel.send(message)),
@@ -49,8 +49,8 @@ pub struct Renderers {
 }
 
 impl Renderers {
-    /// Passes events to these renderers and to `record`, a new file. If the file cannot be created or written, it warns, and the run
-    /// continues.
+    /// Passes events to the given renderers and to `record`, a new file. If the file cannot be created or written, a warning is printed and
+    /// the run continues.
     pub fn recording(mut renderers: Vec<Box<dyn Renderer>>, record: &Path) -> Self {
         match File::create_new(record) {
             Ok(file) => renderers.push(Box::new(Json::new(Purpose::Recorded, BufWriter::new(file)))),
@@ -59,7 +59,7 @@ impl Renderers {
         Self::with(renderers)
     }
 
-    /// Passes events to these renderers.
+    /// Passes events to the given renderers.
     pub fn with(renderers: Vec<Box<dyn Renderer>>) -> Self {
         let (channel, receiver) = mpsc::sync_channel(CAPACITY);
         let thread = std::thread::spawn(move || drain(&receiver, renderers));
@@ -71,8 +71,8 @@ impl Renderers {
         self.sender.clone()
     }
 
-    /// Waits until every event sent so far is rendered; dropping does the same. Returns the purposes for which events were lost, about
-    /// which it has warned. A reader that closes the console early has lost nothing.
+    /// Waits until every event sent so far is rendered, as does dropping. Returns the purposes for which events were lost and a warning was
+    /// printed. A console closed early by its reader does not count as a loss.
     pub fn finish(mut self) -> Vec<Purpose> {
         self.end()
     }
@@ -93,7 +93,7 @@ impl Drop for Renderers {
     }
 }
 
-/// Passes events on until the end. Returns the purposes for which events were lost.
+/// Passes events on until all senders are dropped. Returns the purposes for which events were lost.
 fn drain(receiver: &Receiver<Message>, mut renderers: Vec<Box<dyn Renderer>>) -> Vec<Purpose> {
     let mut lost = Vec::new();
     let mut keep = |done: io::Result<()>, purpose: Purpose| match done {

@@ -1,15 +1,15 @@
 //! The canonical form of a key's content.
 //!
-//! Fields of an object are sorted by the bytes of their names; arrays keep their order. Numbers: an integer of at least 0 is
-//! unsigned, a negative one signed, anything written with a fraction or an exponent is a float, with -0.0 normalised to 0.0.
-//! JSON has no NaN and no infinity.
+//! Fields of an object are sorted by the bytes of their names; arrays keep their order. Numbers: an integer of at least 0 is unsigned, a
+//! negative one signed, a number written with a fraction or an exponent is a float, with -0.0 normalised to 0.0. JSON has neither NaN nor
+//! infinity.
 
 use std::fmt::{self, Write};
 
 use contract::Digest;
 use serde_json::Value;
 
-/// A value in its one canonical form.
+/// A value in canonical form.
 pub(super) enum Canonical<'a> {
     Null,
     Bool(bool),

@@ -1,7 +1,7 @@
 //! The hash of a key.
 //!
-//! Every member is framed, so that no bytes can move from one member to the next: its name (a field's byte count and bytes, or
-//! an item's index), one tag byte, then the value. All counts and integers are 64 bits, little-endian.
+//! Every member is framed, so that two different keys never have the same encoding. A member consists of its name (a field's byte count and
+//! bytes, or an item's index), one tag byte, and the value. All counts and integers are 64 bits, little-endian.
 //!
 //! | tag | value |
 //! |---|---|
@@ -18,8 +18,8 @@ use contract::Digest;
 
 use super::canonical::Canonical;
 
-/// The domain of keys (blake3 `derive_key`). A change of the canonical form, or of the format of a [`super::KeyRecord`], requires a
-/// new domain: equal keys have equal records.
+/// The domain of keys (blake3 `derive_key`). A change of the canonical form, or of the format of a [`super::KeyRecord`], requires a new
+/// domain, because equal keys must have equal records.
 pub const DOMAIN: &str = "pipeline 2026 stage key v1";
 
 /// Hashes the members of a key.

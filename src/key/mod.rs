@@ -1,11 +1,11 @@
-//! Floor 1: the key of a stage, the address under which its output is stored.
+//! Architecture layer 1: the key of a stage, the address under which its output is stored.
 //!
-//! `key(stage)` is the blake3 hash, in the domain [`DOMAIN`], of everything that determines the output and of nothing else
-//! (`docs/keys.md`: what is in it, what is not, and why).
+//! `key(stage)` is the blake3 hash, in the domain [`DOMAIN`], of everything that determines the output, and nothing else. `docs/keys.md`
+//! says what is in it, what is not, and why.
 //!
 //! The hash (`hash`) and the explanation (`record`) are made from one canonical form (`canonical`), so the output of
 //! `pipeline why` cannot drift from the decision. Its members are `kind`, `revision`, `seed` (absent if the kind is not
-//! seeded), `settings`, `inputs` and `sources`, in this order; `sources` is sorted.
+//! seeded), `settings`, `inputs`, `sources` and `machine` (absent if the kind asks for no facts), in this order; `sources` is sorted.
 
 mod canonical;
 mod hash;
@@ -37,7 +37,7 @@ impl Key {
         Self(digest)
     }
 
-    /// Returns the hash, as the store expects it.
+    /// Returns the digest.
     pub const fn digest(self) -> Digest {
         self.0
     }
@@ -75,8 +75,10 @@ pub struct KeyInput<'a> {
     pub seed: Option<u64>,
     /// The content digest of the tree that each input port reads.
     pub inputs: &'a BTreeMap<String, Digest>,
-    /// The content digests of the external files it reads, with duplicates, in any order.
+    /// The content digests of the external files that it reads, with duplicates, in any order.
     pub sources: &'a [Digest],
+    /// Facts of the machine that determine the output ([`contract::Stage::machine_facts`]).
+    pub machine: &'a BTreeMap<String, String>,
 }
 
 impl KeyInput<'_> {
@@ -103,6 +105,10 @@ impl KeyInput<'_> {
             (path::INPUTS, Canonical::Object(inputs.collect())),
             (path::SOURCES, Canonical::Array(sources.into_iter().map(Canonical::Digest).collect())),
         ]);
+        if !self.machine.is_empty() {
+            let facts = self.machine.iter().map(|(name, fact)| (name.as_str(), Canonical::Text(fact)));
+            members.push((path::MACHINE, Canonical::Object(facts.collect())));
+        }
         members
     }
 }

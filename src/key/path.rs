@@ -1,4 +1,4 @@
-//! The parts of a key, by the paths that a record names them with.
+//! The parts of a key, by their paths in a record.
 
 use std::fmt;
 
@@ -8,14 +8,17 @@ pub(super) const SEED: &str = "seed";
 pub(super) const SETTINGS: &str = "settings";
 pub(super) const INPUTS: &str = "inputs";
 pub(super) const SOURCES: &str = "sources";
+pub(super) const MACHINE: &str = "machine";
 
-/// The path of a value in a key: `settings.learning_rate`. Sorts as its text does.
+/// The path of a value in a key: `settings.learning_rate`. The order of paths is that of their text.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum KeyPath {
     /// `inputs.PORT`: the content digest of an input.
     Input(String),
     /// `kind`: the stage kind.
     Kind,
+    /// `machine.NAME`: a fact of the machine.
+    Machine(String),
     /// `revision`: the revision of the kind.
     Revision,
     /// `seed`: the seed of the run.
@@ -32,7 +35,7 @@ impl KeyPath {
         matches!(self, Self::Input(_) | Self::Sources)
     }
 
-    /// Parses the path of a leaf. A path that this version does not write is taken as a setting.
+    /// Parses the path of a leaf. A path that this version does not write is parsed as a setting.
     pub(super) fn parse(path: &str) -> Self {
         match (path, path.split_once('.')) {
             (KIND, _) => Self::Kind,
@@ -40,6 +43,7 @@ impl KeyPath {
             (SEED, _) => Self::Seed,
             (SOURCES, _) => Self::Sources,
             (_, Some((INPUTS, port))) => Self::Input(port.to_owned()),
+            (_, Some((MACHINE, fact))) => Self::Machine(fact.to_owned()),
             (_, Some((SETTINGS, setting))) => Self::Setting(setting.to_owned()),
             _ => Self::Setting(path.to_owned()),
         }
@@ -51,6 +55,7 @@ impl fmt::Display for KeyPath {
         match self {
             Self::Input(port) => write!(f, "{INPUTS}.{port}"),
             Self::Kind => f.write_str(KIND),
+            Self::Machine(fact) => write!(f, "{MACHINE}.{fact}"),
             Self::Revision => f.write_str(REVISION),
             Self::Seed => f.write_str(SEED),
             Self::Setting(setting) => write!(f, "{SETTINGS}.{setting}"),

@@ -1,11 +1,11 @@
-//! The explanation of a key: its content as an ordered list of leaves, stored with each build, and the difference of two.
+//! The explanation of a key: its content as an ordered list of leaves, stored with each build, and the difference between two explanations.
 //!
 //! A leaf is a path and a value: `settings.learning_rate = 0.0005`, `inputs.documents = "<digest>"`. An array of scalars
 //! is one leaf (`settings.allow = ["mit", "isc"]`), so that an added item is one difference; an empty object or array below
 //! `settings` is a leaf too. A name with characters other than letters, digits, `_` and `-` is quoted in the path. Two
 //! records are equal if and only if their keys are.
 //!
-//! Values are stored as JSON text: equal text is an equal value, and a float reads back with every bit.
+//! Values are stored as JSON text: equal text means equal values, and floats are read back exactly.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -55,9 +55,9 @@ impl Leaf {
 pub struct KeyDifference {
     /// The path of the value.
     pub path: KeyPath,
-    /// The value in the older key; an absent setting was at its default.
+    /// The value in the older key; `None` if the setting was at its default.
     pub old: Option<Value>,
-    /// The value in the newer key; an absent setting is at its default.
+    /// The value in the newer key; `None` if the setting is at its default.
     pub new: Option<Value>,
 }
 
@@ -80,8 +80,17 @@ impl KeyRecord {
         &self.0
     }
 
-    /// Returns the differences from `old` to `new`, sorted by path. External files have no names here: each added or removed
-    /// file is a difference of its own at `sources`.
+    /// Returns the facts of the machine by name.
+    pub fn machine_facts(&self) -> BTreeMap<String, String> {
+        let fact = |leaf: &Leaf| match leaf.key_path() {
+            KeyPath::Machine(name) => Some((name, parse(&leaf.value).as_str()?.to_owned())),
+            _ => None,
+        };
+        self.0.iter().filter_map(fact).collect()
+    }
+
+    /// Returns the differences from `old` to `new`, sorted by path. A key does not name external files: each added or removed file is a
+    /// separate difference at `sources`.
     pub fn differences(old: &Self, new: &Self) -> Vec<KeyDifference> {
         let by_path = |record: &Self| -> BTreeMap<_, _> {
             record.0.iter().map(|leaf| (leaf.key_path(), leaf.value.clone())).collect()
@@ -110,12 +119,12 @@ impl fmt::Display for KeyRecord {
     }
 }
 
-/// Parses JSON text. serde_json alone may miss a float by its last bit.
+/// Parses JSON text. serde_json may parse a float with a wrong last bit.
 fn parse(text: &str) -> Value {
     match serde_json::from_str(text) {
         Ok(Value::Number(number)) if number.is_f64() => text.parse::<f64>().map_or(Value::Null, Value::from),
         Ok(value) => value,
-        // Written by another program: shown as it is.
+        // Written by another program: shown unchanged.
         Err(_) => Value::String(text.to_owned()),
     }
 }

@@ -1,4 +1,4 @@
-//! Dependency cycles, reported at the edges as they are written.
+//! Reports dependency cycles, at the edges in the manifest.
 
 use std::collections::BTreeMap;
 

@@ -28,7 +28,7 @@ pub struct Label {
     pub text: String,
 }
 
-/// The maximum length of a message, in characters: keys and values in it may be as long as a file.
+/// The maximum length of a message, in characters: the keys and values in it may be as long as a file.
 const LONGEST: usize = 500;
 
 /// One problem.
@@ -38,7 +38,7 @@ pub struct Diagnostic {
     pub severity: Severity,
     /// The message: a lowercase fragment.
     pub message: String,
-    /// The positions: the first is that of the problem, the others explain it.
+    /// The positions: the first one is that of the problem, the others explain it.
     pub labels: Vec<Label>,
     /// The hint.
     pub hint: Option<String>,
@@ -78,7 +78,7 @@ pub struct PlacedDiagnostic {
     pub severity: Severity,
     /// The message.
     pub message: String,
-    /// The positions: the first is that of the problem, the others explain it.
+    /// The positions: the first one is that of the problem, the others explain it.
     pub places: Vec<PlacedLabel>,
     /// The hint.
     pub hint: Option<String>,
@@ -94,7 +94,7 @@ pub struct PlacedLabel {
     pub text: String,
 }
 
-/// The problems of one manifest or command line, with the texts that they point into.
+/// The problems of one manifest or command line, with the source texts that their spans point into.
 #[derive(Debug, Clone)]
 pub struct Diagnostics {
     subject: String,
@@ -113,8 +113,8 @@ impl Diagnostics {
         &self.subject
     }
 
-    /// Applies `work` to each item, on several threads. Adds the problems that it finds, in the order of the items; it must not
-    /// add texts.
+    /// Applies `work` to each item, on several threads. Adds the problems that it finds, in the order of the items. `work` must not add
+    /// sources.
     pub(super) fn of_each<T: Sync, U: Send>(
         &mut self,
         items: &[T],
@@ -129,12 +129,12 @@ impl Diagnostics {
         given
     }
 
-    /// Returns the texts that the problems point into.
+    /// Returns the sources that the problems point into.
     pub fn sources(&self) -> &Arc<Sources> {
         &self.sources
     }
 
-    /// Adds a text that problems may point into.
+    /// Adds a source that problems may point into.
     pub(super) fn add_source(
         &mut self,
         name: impl Into<String>,
@@ -144,7 +144,7 @@ impl Diagnostics {
         Arc::make_mut(&mut self.sources).add(name, directory, text)
     }
 
-    /// Returns a text.
+    /// Returns a source.
     pub fn source(&self, id: SourceId) -> &Source {
         self.sources.get(id)
     }

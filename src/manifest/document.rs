@@ -13,7 +13,7 @@ use super::source::{SourceId, Span};
 /// A value with its span.
 #[derive(Debug, Clone)]
 pub(super) struct Node {
-    /// The span of the value; of a table with a header, that of the header.
+    /// The span of the value; for a table with a header, the span of the header.
     pub span: Span,
     pub value: Value,
 }
@@ -21,7 +21,7 @@ pub(super) struct Node {
 #[derive(Debug, Clone)]
 pub(super) enum Value {
     String(String),
-    /// An integer, saturated to 64 bits: no setting allows more.
+    /// An integer, saturated to 128 bits; no setting allows more than 64 bits.
     Integer(i128),
     Float(f64),
     Boolean(bool),
@@ -93,7 +93,7 @@ impl Node {
         })
     }
 
-    /// Converts a value of the text `source`.
+    /// Converts a value of the source `source`.
     pub fn of(source: SourceId, value: Spanned<DeValue<'_>>) -> Self {
         let span = Span::new(source, value.span());
         let value = match value.into_inner() {
@@ -114,7 +114,7 @@ impl Node {
 }
 
 impl Table {
-    /// Converts a table of the text `source`.
+    /// Converts a table of the source `source`.
     pub fn of(source: SourceId, table: DeTable<'_>) -> Self {
         let entry = |(key, value): (Spanned<DeString<'_>>, Spanned<DeValue<'_>>)| {
             let span = Span::new(source, key.span());

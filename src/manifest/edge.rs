@@ -27,7 +27,7 @@ pub struct Edge {
 pub(super) struct EdgeDeclaration {
     /// The input port.
     pub port: String,
-    /// The text `stage` or `stage.output`.
+    /// The string `stage` or `stage.output`.
     pub text: String,
     /// The position of `text`.
     pub span: Span,
@@ -43,11 +43,11 @@ impl EdgeDeclaration {
     }
 }
 
-/// The edges of a stage as declared.
+/// The edges of a stage, as declared.
 #[derive(Debug, Default)]
 pub(super) struct EdgeDeclarations {
     pub list: Vec<EdgeDeclaration>,
-    /// The ports of invalid edges, which are not also reported as missing.
+    /// The ports of invalid edges, which are not reported again as missing.
     pub invalid: BTreeSet<String>,
     /// Whether the stage has a table of inputs.
     pub has_table: bool,

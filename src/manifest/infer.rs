@@ -1,5 +1,4 @@
-//! Inference over the graph before anything runs: each stage receives the facts of its inputs, and conflicts are reported at
-//! the lines of both settings.
+//! Inference over the graph before anything runs: each stage receives the facts of its inputs, and conflicts are reported at both settings.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +10,7 @@ use super::source::Span;
 use super::stage::{Draft, InferredStage};
 use crate::graph::Graph;
 
-/// Infers each stage, by name. Stages with invalid settings, and stages on and downstream of a cycle, are left out.
+/// Infers each stage, by name. Omits stages with invalid settings, and stages on or downstream of a cycle.
 pub(super) fn infer(
     graph: &Graph,
     drafts: &BTreeMap<&str, &Draft<'_>>,
@@ -44,7 +43,7 @@ pub(super) fn infer(
     inferred
 }
 
-/// Sets the origin of the facts that `stage` itself decided.
+/// Sets `stage` as the origin of the facts that it determined itself.
 fn with_origin(facts: Facts, stage: &str) -> Facts {
     fn set<T>(fact: Option<Fact<T>>, stage: &str) -> Option<Fact<T>> {
         let mut fact = fact?;
@@ -61,11 +60,12 @@ fn with_origin(facts: Facts, stage: &str) -> Facts {
         parameters: set(facts.parameters, stage),
         shape: set(facts.shape, stage),
         sequences: set(facts.sequences, stage),
+        problems: set(facts.problems, stage),
+        bytes: set(facts.bytes, stage),
     }
 }
 
-/// Returns where a setting is written: the edge of `inputs.<port>`, the setting or the nearest table that contains it, else the
-/// stage.
+/// Returns the span of a setting: the edge of `inputs.<port>`, the setting or the nearest table that contains it, else the stage.
 fn span(drafts: &BTreeMap<&str, &Draft<'_>>, stage: &str, setting: &str) -> Option<Span> {
     let draft = drafts.get(stage)?;
     let span = match setting.strip_prefix("inputs.") {

@@ -10,7 +10,7 @@ use contract::setting_path;
 pub struct Setting<'s> {
     /// The path: `threshold`, `line_max.threshold`, `prompts[].text`.
     pub path: String,
-    /// The default, if that is not null.
+    /// The default, unless it is null.
     pub default: Option<&'s Value>,
     /// Whether it is required.
     pub required: bool,

@@ -1,6 +1,6 @@
-//! The machine file: settings that depend on the machine and do not change outputs. It has the format of a manifest, with `[exec]`
-//! and those settings of stages that are not hashed (`stages.export.source`). Several manifests may share it: a stage that
-//! this manifest lacks is ignored, with a warning if its name is similar to that of a stage.
+//! The machine file: settings that depend on the machine and do not change outputs. It has the format of a manifest, and may contain
+//! `[exec]` and settings of stages that are not hashed (`stages.export.source`). Several manifests may share it: stages that this manifest
+//! lacks are ignored, with a warning if the name resembles that of a stage.
 
 use contract::Kind;
 
@@ -12,7 +12,7 @@ use super::suggest;
 /// The default machine file, in the manifest's directory.
 pub(super) const FILE_NAME: &str = "machine.toml";
 
-/// Applies a machine file to the document, without what is not allowed in one.
+/// Applies a machine file to the document, except for settings that a machine file must not contain.
 pub(super) fn apply(document: &mut Table, mut machine: Table, kinds: &[Kind], diagnostics: &mut Diagnostics) {
     machine.0.retain(|key, entry| {
         let hint = match key.as_str() {

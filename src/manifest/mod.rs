@@ -1,4 +1,4 @@
-//! Floor 1: a manifest, from TOML text to typed stages.
+//! Architecture layer 1: a manifest, from TOML text to typed stages.
 //!
 //! ```toml
 //! extends = "base.toml"           # optional: overridden by this file, table by table
@@ -23,38 +23,41 @@
 //! # Layers
 //! The layers, from the lowest. Tables merge at any depth, other values are replaced, and every value keeps its position:
 //!
-//! 1. the file in `extends`, and the files that it extends (a relative path starts at the file that contains it);
+//! 1. the file in `extends`, and the files that it extends (a relative path is resolved against the directory of the file that contains
+//!    it);
 //! 2. the file;
 //! 3. the machine file: `--machine FILE`, else `machine.toml` beside the manifest (`machine`);
 //! 4. each `--set PATH=VALUE`, in order (`set`).
 //!
-//! A setting that names files ([`contract::SourcePattern`]) and `exec.cache` become absolute: a relative one starts at the
-//! directory of the file that contains it, on the command line at the working directory. An empty one stays empty: the
-//! stage has no source yet, and `plan` reports it.
+//! A setting that names files ([`contract::SourcePattern`]) and `exec.cache` become absolute: a relative path is resolved against the
+//! directory of the file that contains it, or the working directory if it is set on the command line. An empty path stays empty: the stage
+//! has no source yet, and `plan` reports it.
 //!
 //! # Promises
 //! - [`load`] never panics, and reads at most 1 MiB per file.
-//! - A [`Manifest`] is valid: every kind is known, every setting is of its type and within its bounds, every edge joins an
-//!   output to an input of the same type, every required input is connected, and the graph is acyclic.
-//! - Otherwise [`Diagnostics`] holds every problem of every layer, each with file, line, caret and, if there is one, a hint.
-//!   Two things end the search early: a file that cannot be read, and invalid TOML. Rules between settings are checked once
-//!   each setting of the stage is valid.
+//! - A [`Manifest`] is valid: every kind is known, every setting has the right type and is within its bounds, every edge connects an output
+//!   to an input of the same type, every required input is connected, and the graph is acyclic.
+//! - Otherwise [`Diagnostics`] contains every problem of every layer, each with file, line, caret and, if there is one, a hint. Two things
+//!   end the search early: a file that cannot be read, and invalid TOML. Rules between settings are checked only if every setting of the
+//!   stage is valid.
 //!
-//! | module | content |
+//! | module | contents |
 //! |---|---|
-//! | `read`, `syntax`, `document` | a file; its TOML; the document with places |
+//! | `read`, `syntax`, `document` | a file; its TOML; the document with positions |
 //! | `set`, `machine` | the layers above the file |
 //! | `setting_schema`, `validate` | the JSON schema of a setting; validation of a table against it |
+//! | `command_settings` | settings of kinds on the command line, without a manifest |
 //! | `settings` | the valid settings, and the problems that the kind finds |
 //! | `section`, `bytes` | `[run]` and `[exec]`; `"2GiB"` |
 //! | `stage`, `edge`, `resolve`, `cycle` | `[stages.NAME]`; its inputs; their outputs; dependency cycles |
 //! | `infer` | facts, conflicts and costs before a run |
-//! | `diagnostic`, `render`, `suggest` | problems; as text; "did you mean" |
+//! | `diagnostic`, `render`, `suggest` | problems; their rendering as text; "did you mean" |
 //! | `resolved` | the manifest with all layers merged |
 //! | `schema`, `listing` | the JSON schema of a manifest; the settings of a kind, for people |
-//! | [`shell`] | words of a command line, quoted |
+//! | [`shell`] | quoting of words for a shell |
 
 mod bytes;
+mod command_settings;
 mod cycle;
 mod diagnostic;
 mod document;
@@ -85,6 +88,7 @@ use std::path::{Path, PathBuf};
 use contract::Kind;
 
 pub use self::bytes::{ByteSize, NotAByteSize};
+pub use self::command_settings::command_settings;
 pub use self::diagnostic::{Diagnostic, Diagnostics, Label, PlacedDiagnostic, PlacedLabel, Severity};
 pub use self::edge::Edge;
 pub use self::listing::{Setting, settings};
@@ -100,7 +104,7 @@ use self::stage::Draft;
 use crate::graph::Graph;
 pub use crate::stage_name::{NotAStageName, StageName};
 
-/// The default manifest of commands.
+/// The default manifest of the commands.
 pub const DEFAULT: &str = "pipeline.toml";
 
 /// The layers above a manifest's files.
@@ -115,7 +119,7 @@ pub struct Overrides {
 /// A valid manifest.
 #[derive(Debug, Clone)]
 pub struct Manifest {
-    /// The path of the file, as given.
+    /// The path of the file, as given by the user.
     pub path: PathBuf,
     /// The name of the run.
     pub name: String,
@@ -135,7 +139,7 @@ pub struct Manifest {
     pub warnings: Diagnostics,
 }
 
-/// Reads and validates a manifest whose stages are of these kinds.
+/// Reads and validates a manifest whose stages have the given kinds.
 ///
 /// # Errors
 /// Returns every problem of every layer (module docs).
@@ -146,7 +150,7 @@ pub fn load(path: &Path, overrides: &Overrides, kinds: &[Kind]) -> Result<Manife
     finished(manifest, diagnostics)
 }
 
-/// Returns the path of a manifest without symbolic links in its directory, which identifies a project. For a pipe, returns the
+/// Returns the path of a manifest with the symbolic links of its directory resolved, which identifies a project. For a pipe, returns the
 /// working directory.
 pub fn origin(path: &Path) -> PathBuf {
     let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -155,7 +159,7 @@ pub fn origin(path: &Path) -> PathBuf {
     found.map_or_else(here, |(directory, name)| directory.join(name))
 }
 
-/// The head of a manifest, which commands on a store need.
+/// The settings of a manifest that commands on a store need.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Head {
     /// The name of the run.
@@ -164,10 +168,10 @@ pub struct Head {
     pub cache: Option<PathBuf>,
 }
 
-/// Reads the head of a manifest with its layers. Ignores problems of its stages.
+/// Reads the [`Head`] of a manifest with its layers. Ignores problems of its stages.
 ///
 /// # Errors
-/// Returns an error if a layer cannot be read or is not valid TOML, or the head is invalid.
+/// Returns an error if a layer cannot be read or is not valid TOML, or a setting of the head is invalid.
 pub fn head(path: &Path) -> Result<Head, Diagnostics> {
     let mut diagnostics = Diagnostics::new(path.display().to_string());
     let document = layered(path, &Overrides::default(), &[], &mut diagnostics);
@@ -189,7 +193,7 @@ pub fn store_named_in(directory: &Path) -> Option<PathBuf> {
     section::exec(&document, &mut unused).cache
 }
 
-/// Reads the text of [`Manifest::resolved`], with these `--set` arguments applied. `name` is the name of the text in messages.
+/// Reads the text of [`Manifest::resolved`], with the given `--set` arguments applied. Messages call the text `name`.
 ///
 /// # Errors
 /// See [`load`].
@@ -207,7 +211,7 @@ pub fn load_resolved(name: &str, text: &str, sets: &[String], kinds: &[Kind]) ->
     if let Some(entry) = document.0.remove("extends") {
         diagnostics.push(Diagnostic::error("a resolved manifest cannot have 'extends'").at(entry.key, ""));
     }
-    sets.iter().for_each(|argument| set::apply(&mut document, argument, &directory, &mut diagnostics));
+    sets.iter().for_each(|argument| set::apply(&mut document, argument, &directory, set::HINT, &mut diagnostics));
     let manifest = checked(Path::new(name), &document, kinds, &mut diagnostics);
     finished(manifest, diagnostics)
 }
@@ -234,7 +238,7 @@ fn layered(path: &Path, overrides: &Overrides, kinds: &[Kind], diagnostics: &mut
         machine::apply(&mut document, machine?, kinds, diagnostics);
     }
     let directory = std::env::current_dir().unwrap_or_default();
-    overrides.sets.iter().for_each(|argument| set::apply(&mut document, argument, &directory, diagnostics));
+    overrides.sets.iter().for_each(|argument| set::apply(&mut document, argument, &directory, set::HINT, diagnostics));
     Some(document)
 }
 

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-/// The name of a source that is an argument of the command line.
+/// The name of the source if it is an argument of the command line.
 pub(super) const COMMAND_LINE: &str = "--set";
 
 /// The position of a key or value.
@@ -14,11 +14,11 @@ pub struct Place {
     pub file: String,
     /// The line, from 1.
     pub line: usize,
-    /// The character in the line, from 1.
+    /// The column, in characters, from 1.
     pub column: usize,
 }
 
-/// Formats the position: `codeparrot-small.toml:41:1`; the command line has no lines.
+/// Formats the position: `codeparrot-small.toml:41:1`; without line and column for the command line.
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { file, line, column } = self;

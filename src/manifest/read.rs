@@ -1,4 +1,4 @@
-//! Reading of files: one file, and the chain of files that `extends` names.
+//! Reads files: a single file, or the chain of files that `extends` names.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -9,7 +9,7 @@ use super::document::Table;
 use super::source::Span;
 use super::{shell, syntax};
 
-/// The largest file, in bytes; no manifest written by hand comes near.
+/// The maximum size of a file, in bytes, far above that of manifests written by hand.
 const LARGEST: u64 = 1 << 20;
 
 /// The role of a file.
@@ -17,14 +17,14 @@ const LARGEST: u64 = 1 << 20;
 pub(super) enum Role {
     /// The manifest named on the command line.
     Manifest,
-    /// A file that `extends` names, here; its path may be `relative`.
+    /// A file that `extends` names, at this span; its path may be `relative`.
     Base { named: Span, relative: bool },
     /// The machine file.
     Machine,
 }
 
 impl Role {
-    /// Returns where another file names it.
+    /// Returns the span at which another file names it.
     fn named(self) -> Option<Span> {
         match self {
             Self::Base { named, .. } => Some(named),
@@ -39,7 +39,7 @@ impl Role {
                 Some(format!("'pipeline init {}' writes one that runs", shell::quoted(&path.to_string_lossy())))
             }
             Self::Base { relative: true, .. } => {
-                Some("a relative path starts at the directory of the file that names it".to_owned())
+                Some("a relative path is resolved against the directory of the file that contains it".to_owned())
             }
             Self::Base { relative: false, .. } | Self::Machine => None,
         }
@@ -99,7 +99,7 @@ pub(super) fn file(path: &Path, role: Role, diagnostics: &mut Diagnostics) -> Op
             let (message, hint) = match error.kind() {
                 io::ErrorKind::NotFound => (format!("'{name}' does not exist"), role.absent(path)),
                 io::ErrorKind::IsADirectory => {
-                    let hint = (!matches!(role, Role::Machine)).then(|| "choose the manifest in it".to_owned());
+                    let hint = (!matches!(role, Role::Machine)).then(|| "name a manifest in that directory".to_owned());
                     (format!("'{name}' is a directory"), hint)
                 }
                 io::ErrorKind::FileTooLarge => {

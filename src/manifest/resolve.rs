@@ -10,7 +10,7 @@ use super::edge::{Edge, EdgeDeclaration};
 use super::stage::Draft;
 use super::suggest;
 
-/// Resolves the edges of one stage. `names` contains all stages of the manifest; `drafts` those of a known kind.
+/// Resolves the edges of one stage. `names` contains all stages of the manifest; `drafts` only those of a known kind.
 pub(super) fn resolve(
     draft: &Draft<'_>,
     names: &Table,
@@ -91,8 +91,8 @@ fn resolve_one(
     })
 }
 
-/// Returns the outputs of other stages that an input of type `ty` accepts, as an edge names them; those of the same kind last,
-/// since they rarely feed each other.
+/// Returns the outputs of other stages that an input of type `ty` accepts, as an edge names them; those of stages of the same kind last,
+/// since such a connection is rare.
 fn producers(ty: PortType, to: &Draft<'_>, drafts: &BTreeMap<&str, &Draft<'_>>) -> Vec<String> {
     let mut found = Vec::new();
     for (name, draft) in drafts.iter().take(suggest::MOST).filter(|(name, _)| **name != to.name.as_str()) {

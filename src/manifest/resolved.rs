@@ -1,6 +1,6 @@
-//! The resolved manifest: one TOML text with all layers merged, which loads as the same stages.
+//! The resolved manifest: a single TOML text with all layers merged, which loads as the same stages.
 //!
-//! Paths are absolute. Settings at their default are left out, as is `[exec]`, which belongs to the machine.
+//! Paths are absolute. Settings at their default are omitted, as is `[exec]`, which belongs to the machine.
 
 use serde_json::{Map, Value as Json};
 use toml::{Table, Value};
@@ -9,7 +9,7 @@ use super::{Manifest, StageDeclaration};
 use crate::parallel;
 
 impl Manifest {
-    /// Returns the resolved text. It loads as the same name, seed and stages, and so the same keys.
+    /// Returns the resolved manifest as text. It loads with the same name, seed and stages, and so the same keys.
     pub fn resolved(&self) -> String {
         let mut run = Table::new();
         run.insert("name".to_owned(), self.name.clone().into());
@@ -45,7 +45,7 @@ fn settings(settings: &Map<String, Json>) -> Table {
     settings.iter().filter_map(|(name, setting)| Some((name.clone(), value(setting)?))).collect()
 }
 
-/// Converts a setting to TOML; `None` for null, which TOML lacks.
+/// Converts a setting to TOML; `None` for null, which TOML does not have.
 fn value(json: &Json) -> Option<Value> {
     Some(match json {
         Json::Null => return None,

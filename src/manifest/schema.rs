@@ -1,8 +1,8 @@
 //! The JSON schema of a manifest, generated from the kinds, for editors: `#:schema ./schema.json` at the head of a
 //! manifest makes an editor complete keys and show their docs.
 //!
-//! Validators name the problem of a value that must match one schema, but report only "not valid under any of the given
-//! schemas" if there are several. So there is one wherever TOML allows it:
+//! Validators report the exact problem of a value that must match one schema, but only "not valid under any of the
+//! given schemas" if there are several. So alternatives are merged into one schema wherever TOML allows it:
 //!
 //! | Rust | generated schema | here |
 //! |---|---|---|
@@ -18,7 +18,7 @@ use super::section::{ExecSettings, RunSettings};
 use super::stage::RESERVED;
 use crate::stage_name::StageName;
 
-/// Returns the schema (draft 2020-12) of a manifest whose stages are of these kinds.
+/// Returns the schema (draft 2020-12) of a manifest whose stages have the given kinds.
 pub fn schema(kinds: &[Kind]) -> Value {
     let mut definitions = Map::new();
     let run = adopt("run", schemars::schema_for!(RunSettings).to_value(), &mut definitions);
@@ -48,7 +48,7 @@ pub fn schema(kinds: &[Kind]) -> Value {
         "type": "object",
         "properties": {
             "extends": {
-                "description": "The manifest that this one overrides; a relative path starts at this file.",
+                "description": "The manifest that this one overrides; a relative path is resolved against this file's directory.",
                 "type": "string",
             },
             "run": run,

@@ -17,10 +17,10 @@ use super::validate::validate;
 #[derive(Debug, Clone, PartialEq, Eq, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct RunSettings {
-    /// The name of the run, a directory name. Default: the file name without `.toml`.
+    /// The name of the run, used as a directory name. Default: the file name without `.toml`.
     #[schemars(with = "Option<String>")]
     pub name: String,
-    /// The seed of all random choices. Part of the key of each stage that makes random choices.
+    /// The seed of all random choices. It is part of the key of each stage that makes random choices.
     #[schemars(with = "Option<u64>")]
     pub seed: u64,
 }
@@ -32,7 +32,7 @@ pub struct ExecSettings {
     /// The number of threads for all stages together. Default: all cores.
     #[schemars(range(min = 1, max = ExecSettings::MOST_THREADS))]
     pub threads: Option<u16>,
-    /// The maximum number of stages that run at the same time. Default: as threads and memory allow.
+    /// The maximum number of stages that run at the same time. Default: as many as threads and memory allow.
     #[schemars(range(min = 1, max = ExecSettings::MOST_THREADS))]
     pub jobs: Option<u16>,
     /// The memory for all stages together: bytes, or a string such as "2GiB".
@@ -40,7 +40,7 @@ pub struct ExecSettings {
     /// The compute device: "auto", "cpu" or "cuda:N".
     #[schemars(with = "Option<String>")]
     pub device: Option<Device>,
-    /// The directory of the store; a relative one starts at the file that names it.
+    /// The directory of the store; a relative path is resolved against the file that contains it.
     pub cache: Option<PathBuf>,
 }
 
@@ -76,7 +76,7 @@ impl Section {
     }
 }
 
-/// Returns whether a name ends like the number of a run: `quickstart.3`.
+/// Returns whether a name ends like that of a numbered run: `quickstart.3`.
 fn is_numbered(name: &str) -> bool {
     let number = name.rsplit_once('.').map_or("", |(_, number)| number);
     !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())

@@ -1,4 +1,4 @@
-//! `--set stages.train.learning_rate=6e-4`: one setting of the command line, which overrides all files.
+//! Applies `--set stages.train.learning_rate=6e-4`: one setting on the command line, which overrides all files.
 //!
 //! The argument is a line of TOML. A value that is not valid TOML is a string, so that
 //! `--set stages.export.source=data/*.json.gz` needs no second pair of quotes, unless it starts like a TOML string, array or
@@ -14,10 +14,12 @@ use super::place::COMMAND_LINE;
 use super::source::Span;
 use super::{suggest, syntax};
 
-const HINT: &str = "for example --set stages.train.steps=100, or --set 'stages.export.allow=[\"mit\", \"isc\"]'";
+/// The hint of an argument for a manifest that is not valid.
+pub(super) const HINT: &str =
+    "for example --set stages.train.steps=100, or --set 'stages.export.allow=[\"mit\", \"isc\"]'";
 
-/// Parses one argument and applies it to the document.
-pub(super) fn apply(document: &mut Table, argument: &str, directory: &Path, diagnostics: &mut Diagnostics) {
+/// Parses one argument and applies it to the document; `hint` shows how to write one.
+pub(super) fn apply(document: &mut Table, argument: &str, directory: &Path, hint: &str, diagnostics: &mut Diagnostics) {
     let line = line(argument);
     let text = line.clone().unwrap_or_else(|| argument.to_owned());
     let source = diagnostics.add_source(COMMAND_LINE, directory.to_owned(), text);
@@ -30,7 +32,7 @@ pub(super) fn apply(document: &mut Table, argument: &str, directory: &Path, diag
     };
     let mut table = match parsed {
         Ok(table) => table,
-        Err(error) => return diagnostics.push(error.hint(HINT.to_owned())),
+        Err(error) => return diagnostics.push(error.hint(hint.to_owned())),
     };
     if let Some(entry) = table.get("extends") {
         let diagnostic = Diagnostic::error("cannot set 'extends' on the command line").at(entry.key, "");

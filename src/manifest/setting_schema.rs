@@ -7,14 +7,14 @@
 //! | `enum` or `const` of strings, `oneOf` of such | one of these strings |
 //! | `integer` with `minimum`, `maximum` | an integer of at most 64 bits in the range |
 //! | `number` | a finite number; an integer is one |
-//! | `string` with `format: path-pattern` | a glob pattern; a relative one starts at the manifest's directory |
-//! | `array` with `items` | an array of values by that schema |
+//! | `string` with `format: path-pattern` | a glob pattern; a relative one is resolved against the manifest's directory |
+//! | `array` with `items` | an array of values that match that schema |
 //! | `object` with `properties` | a table of these keys and no others |
-//! | `object` with `additionalProperties` | a table of any keys, each value by that schema |
+//! | `object` with `additionalProperties` | a table of any keys, whose values match that schema |
 //! | several types | a value of any of them |
 //! | anything else, such as `true` | anything |
 //!
-//! The schema of a manifest has no `anyOf` but these (tests/published.rs), so that validators in editors can name the problem.
+//! The schema of a manifest has no `anyOf` other than these (tests/published.rs), so that validators in editors can name the problem.
 
 use std::fmt;
 
@@ -26,11 +26,11 @@ use serde_json::{Map, Value};
 pub(super) struct SettingSchema<'s> {
     root: &'s Value,
     schema: &'s Value,
-    /// One of its types, if it has several.
+    /// The type to consider, if the schema has several.
     ty: Option<&'s str>,
 }
 
-/// The values that a schema allows. `OneOf` contains a schema for each of several types.
+/// The values that a schema allows. For several types, `OneOf` contains a schema for each.
 #[derive(Debug)]
 pub(super) enum ValueType<'s> {
     Anything,
@@ -157,7 +157,7 @@ impl<'s> SettingSchema<'s> {
         }
     }
 
-    /// Returns the strings it is one of, each with its docs.
+    /// Returns the allowed strings, each with its docs.
     pub fn explained_choices(self) -> Vec<(&'s str, &'s str)> {
         let resolved = self.resolved();
         let branches = resolved.branches("oneOf").unwrap_or_default();
@@ -165,7 +165,7 @@ impl<'s> SettingSchema<'s> {
         branches.into_iter().filter_map(choice).collect()
     }
 
-    /// Returns the strings it is one of, if it is such a choice.
+    /// Returns the allowed strings, if the schema is a choice of strings.
     fn choices(self) -> Option<Vec<&'s str>> {
         let resolved = self.resolved();
         if let Some(only) = resolved.member("const") {

@@ -12,7 +12,7 @@ use super::source::Span;
 /// The position of a setting.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Location {
-    /// The key; of an item of an array, the item.
+    /// The span of the key, or of the item for an item of an array.
     pub key: Span,
     pub value: Span,
 }
@@ -51,7 +51,7 @@ impl Settings {
         let title = if setting.is_empty() { message.clone() } else { format!("invalid '{setting}': {message}") };
         let is_default = !setting.is_empty() && !self.locations.contains_key(setting);
         let label = if is_default { "not set: its default applies" } else { "" };
-        // A setting that is not written is shown at the nearest table that holds it.
+        // A setting that is not in the manifest is shown at the nearest table that contains it.
         let span = with_parents(setting).find_map(|path| self.locations.get(path)).map_or(self.declared, |at| at.value);
         let others = depends_on.iter().filter_map(|other| Some((other, self.locations.get(*other)?)));
         let diagnostic = others.fold(Diagnostic::error(title).at(span, label), |diagnostic, (other, location)| {

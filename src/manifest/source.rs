@@ -1,18 +1,18 @@
-//! The texts of a manifest: files and `--set` arguments.
+//! The sources of a manifest: files and `--set` arguments.
 
 use std::ops::Range;
 use std::path::PathBuf;
 
 use super::place::Place;
 
-/// The index of a text, in the order of reading.
+/// The index of a source, in the order of reading.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SourceId(usize);
 
-/// A range of bytes in a text.
+/// A range of bytes in a source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Span {
-    /// The text.
+    /// The source.
     pub source: SourceId,
     /// The first byte.
     pub start: usize,
@@ -26,10 +26,10 @@ impl Span {
     }
 }
 
-/// A text with its name and the directory at which its relative paths start.
+/// The text of a file or argument, with its name and the directory that its relative paths are resolved against.
 #[derive(Debug, Clone)]
 pub struct Source {
-    /// The path of the file as given, or `--set`.
+    /// The path of the file as given by the user, or `--set`.
     pub name: String,
     /// The absolute directory of the file; for `--set`, the working directory.
     pub directory: PathBuf,
@@ -46,24 +46,24 @@ impl Source {
         Self { name, directory, text, lines }
     }
 
-    /// Returns the line of a byte, from 0.
+    /// Returns the line that contains a byte, counted from 0.
     fn line(&self, byte: usize) -> usize {
         self.lines.partition_point(|start| *start <= byte).max(1) - 1
     }
 }
 
-/// All texts of a manifest.
+/// All sources of a manifest.
 #[derive(Debug, Clone, Default)]
 pub struct Sources(Vec<Source>);
 
 impl Sources {
-    /// Adds a text.
+    /// Adds a source.
     pub fn add(&mut self, name: impl Into<String>, directory: PathBuf, text: String) -> SourceId {
         self.0.push(Source::new(name.into(), directory, text));
         SourceId(self.0.len() - 1)
     }
 
-    /// Returns a text. Ids come only from [`Sources::add`], so it exists.
+    /// Returns a source. Ids come only from [`Sources::add`], so it exists.
     pub fn get(&self, id: SourceId) -> &Source {
         &self.0[id.0]
     }

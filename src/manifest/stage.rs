@@ -30,9 +30,9 @@ pub struct StageDeclaration {
     pub ports: Ports,
     /// The edge of each connected input port.
     pub inputs: BTreeMap<String, Edge>,
-    /// The facts of its inputs that settings decide.
+    /// The facts about its inputs that its settings determine.
     facts: InputFacts,
-    /// The cost, as far as settings decide it.
+    /// The cost, as far as its settings determine it.
     pub cost: Cost,
     /// The position of its declaration.
     pub place: Place,
@@ -41,15 +41,15 @@ pub struct StageDeclaration {
 }
 
 impl StageDeclaration {
-    /// Returns its cost, as far as settings and the headers of its inputs decide it. `input` returns the tree that a port reads,
-    /// if there is one.
+    /// Returns its cost, as far as its settings and the headers of its inputs determine it. `input` returns the tree that a port reads, if
+    /// it exists.
     pub fn cost_with(&self, input: &dyn Fn(&str) -> Option<InputTree>) -> Cost {
         let mut facts = self.facts.clone();
         self.stage.observe(&mut facts, input);
         if facts == self.facts { self.cost } else { self.stage.infer(&facts).cost }
     }
 
-    /// Returns where a setting, or the nearest table that contains it, is written.
+    /// Returns the position of a setting, or of the nearest table that contains it.
     pub fn setting(&self, path: &str) -> Option<Place> {
         nearest(&self.locations, path).map(|span| self.sources.place(span))
     }
@@ -91,7 +91,7 @@ pub(super) struct Draft<'k> {
     pub kind: &'k Kind,
     /// `None` if its settings are invalid.
     pub stage: Option<Arc<dyn AnyStage>>,
-    /// The ports of the stage; of its kind while its settings are invalid.
+    /// The ports of the stage; those of its kind if its settings are invalid.
     pub ports: Ports,
     pub edges: EdgeDeclarations,
     locations: BTreeMap<String, Location>,
@@ -103,12 +103,12 @@ impl Draft<'_> {
         self.stage.is_some() || !self.kind.ports.open
     }
 
-    /// Returns where a setting, or the nearest table that contains it, is written.
+    /// Returns the span of a setting, or of the nearest table that contains it.
     pub fn setting(&self, path: &str) -> Option<Span> {
         nearest(&self.locations, path)
     }
 
-    /// Returns where an output is declared, with a label: at a setting, else at the kind.
+    /// Returns the span that declares an output, with a label: a setting, else the kind.
     pub(super) fn declaration_of(&self, output: &OutputPort) -> (Span, String) {
         match output.setting.as_ref().and_then(|setting| self.locations.get(setting)) {
             Some(location) => (location.key, format!("'{}' declares it here", self.name)),

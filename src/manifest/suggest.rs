@@ -3,8 +3,8 @@
 /// The maximum number of compared candidates, so that a hostile manifest with a hundred thousand stages still gets an answer.
 pub(super) const MOST: usize = 500;
 
-/// Returns the candidate that `written` most likely misspells: at most one edit (insertion, deletion, substitution or swap of
-/// neighbours) per three characters, ignoring case and the difference of `-` and `_`.
+/// Returns the candidate that `written` most likely misspells: at most one edit (insertion, deletion, substitution or transposition) per
+/// three characters, ignoring case and the difference between `-` and `_`.
 pub fn nearest<'c>(written: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
     let plain = |text: &str| text.replace('-', "_").to_lowercase();
     let written = plain(written);

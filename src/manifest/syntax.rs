@@ -1,4 +1,4 @@
-//! TOML text to a [`Table`], or its first syntax error.
+//! Converts TOML text to a [`Table`], or to its first syntax error.
 
 use serde_json::Value as Json;
 use toml::de::{DeTable, Error};
@@ -7,7 +7,7 @@ use super::diagnostic::Diagnostic;
 use super::document::Table;
 use super::source::{SourceId, Sources, Span};
 
-/// Parses a text.
+/// Parses the text of a source.
 ///
 /// # Errors
 /// Returns the first syntax error, with the message of the `toml` crate except for missing values and strings without quotes.
@@ -41,7 +41,7 @@ fn diagnostic(source: SourceId, text: &str, error: &Error) -> Diagnostic {
     }
 }
 
-/// Returns where the key or header at `span` is written first, if an earlier line has it too.
+/// Returns the first position of the key or header at `span`, if an earlier line already has it.
 fn first_of_key(text: &str, span: Span) -> Option<Span> {
     let (before, after) = (text.get(..span.start)?, text.get(span.end..)?);
     let is_key = after.trim_start_matches([' ', '\t']).starts_with(['=', ']']);
@@ -54,7 +54,7 @@ fn first_of_key(text: &str, span: Span) -> Option<Span> {
             let start = end + line.len() - line.trim_start().len();
             return Some(Span { source: span.source, start, end: start + key.len() });
         }
-        // A key belongs to the section above it.
+        // A key belongs to the section that precedes it.
         if line.starts_with('[') && !key.starts_with('[') {
             return None;
         }

@@ -15,8 +15,8 @@ use super::settings::{Location, Settings};
 use super::source::{Sources, Span};
 use super::suggest;
 
-/// Validates `table`, declared at `span`, against the union of `schemas`. `owner` is its name in messages: `kind 'train'`,
-/// `[exec]`. The keys `reserved` are read elsewhere.
+/// Validates `table`, declared at `span`, against the union of `schemas`. `owner` is its name in messages: `kind 'train'`, `[exec]`. The
+/// keys in `reserved` are ignored: they are read elsewhere.
 pub(super) fn validate(
     span: Span,
     table: &Table,
@@ -35,7 +35,7 @@ pub(super) fn validate(
     Settings { json, is_valid, declared: span, misspelt, locations }
 }
 
-/// The traversal of one table of settings.
+/// The validation of one table of settings.
 struct Validator<'s> {
     sources: &'s Sources,
     owner: String,
@@ -68,7 +68,7 @@ impl Validator<'_> {
         for schema in schemas {
             for key in schema.required().filter(|key| table.get(key).is_none()) {
                 let path = setting_path(path, key);
-                // A required key that is only misspelt is not missing as well.
+                // A required key that is misspelt is not also reported as missing.
                 if !self.misspelt.contains(&path) {
                     self.missing(span, &path, schema.key(key));
                 }
@@ -77,14 +77,14 @@ impl Validator<'_> {
         settings
     }
 
-    /// Reports a key that no schema has.
+    /// Reports a key that no schema contains.
     fn unknown(&mut self, key: &str, span: Span, schemas: &[SettingSchema<'_>], reserved: &[&str], path: &str) {
         let known: Vec<_> = schemas.iter().flat_map(|schema| schema.keys()).collect();
         let intended = suggest::nearest(key, known.iter().chain(reserved).copied());
         let parent =
             path.strip_suffix(&setting_path("", key)).map(|table| table.trim_end_matches('.')).unwrap_or_default();
         let table = if parent.is_empty() { self.owner.clone() } else { format!("'{parent}'") };
-        // `name` may be meant as a setting of a stage or of a table in it.
+        // The user may have meant a setting of a stage, or of a table in it.
         let section = section_of(key).filter(|_| key != "name" || self.owner.starts_with('['));
         let hint = match (intended, section, known.as_slice()) {
             (Some(intended), ..) => format!("did you mean '{intended}'?"),
@@ -199,12 +199,12 @@ impl Validator<'_> {
                 format!("'{path}' is not a valid glob pattern: {}", error.msg),
                 "'*' and '?' match letters, '**' directories; '[[]' is a literal bracket",
             ),
-            // An empty setting means that the stage has no source yet; an empty item means nothing.
+            // An empty setting means that the stage has no source yet; an empty item is an error.
             (Ok(_), _) if text.is_empty() && path.ends_with(']') => {
                 (format!("'{path}' is empty"), "set a file name, or remove the item")
             }
             (Ok(_), None) => (
-                format!("'{path}' starts at '{}', which is not valid UTF-8", directory.display()),
+                format!("'{path}' is relative to '{}', which is not valid UTF-8", directory.display()),
                 "rename the directory, or write an absolute path",
             ),
             (Ok(_), Some(pattern)) => return Some(pattern),
@@ -261,7 +261,7 @@ impl Validator<'_> {
     }
 }
 
-/// The description of a size outside its bounds.
+/// The words for a size outside its bounds.
 #[derive(Clone, Copy)]
 struct Unit {
     short: &'static str,
@@ -272,7 +272,7 @@ struct Unit {
 const CHARACTERS: Unit = Unit { short: "is too short", long: "is too long", noun: "character" };
 const ITEMS: Unit = Unit { short: "has too few items", long: "has too many items", noun: "item" };
 
-/// Returns whether a value is of a type, whatever it contains.
+/// Returns whether a value has a type, regardless of its content.
 fn accepts(ty: &ValueType<'_>, value: &Value) -> bool {
     match (ty, value) {
         (ValueType::Anything, _)

@@ -1,5 +1,5 @@
-//! The decision on one stage: is its output in the store, given what its inputs hold? `plan` and `run` both call this module, so
-//! they cannot disagree.
+//! The decision on one stage: is its output in the store, given the content of its inputs? `plan` and `run` both call this module, so they
+//! cannot disagree.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -21,12 +21,12 @@ use crate::key::{Key, KeyInput, KeyPath, KeyRecord};
 use crate::manifest::{self, Manifest, Place, StageDeclaration, StageName};
 use crate::store::{Hit, Lookup, Signature, SourceSnapshot, Store, StoreError};
 
-/// Decides on the stages of one manifest over one store. Clones share what was read of the store's history.
+/// Decides on the stages of one manifest with one store. Clones share what was read of the store's history.
 #[derive(Debug, Clone)]
 pub struct Decider<'a> {
     /// The stages.
     pub manifest: &'a Manifest,
-    /// Their outputs.
+    /// The store with their outputs.
     pub store: &'a Store,
     /// Stages that run even if their output is in the store.
     pub forced: &'a BTreeSet<StageName>,
@@ -39,22 +39,22 @@ pub struct Decider<'a> {
 pub enum Decision {
     /// Its output is in the store.
     Cached(StageKey, Box<Hit>),
-    /// It has to run: the reasons, and the build that they compare with.
+    /// It has to run: the reasons, and the build that they refer to.
     Run(StageKey, Vec<Reason>, Option<Baseline>),
 }
 
-/// What [`Decider::fast_path`] finds out.
+/// The result of [`Decider::fast_path`].
 #[derive(Debug, Clone)]
 pub enum FastPath {
     /// The output of the stage is in the store.
     Cached(StageKey, Box<Hit>),
-    /// Its key has no build on record.
+    /// Its key has no recorded build.
     NeverBuilt(StageKey),
     /// The key has to be computed and looked up.
     Unknown,
 }
 
-/// The key of a stage with what it was computed from.
+/// The key of a stage with the data that it was computed from.
 #[derive(Debug, Clone)]
 pub struct StageKey {
     /// The key.
@@ -65,7 +65,7 @@ pub struct StageKey {
     pub inputs: BTreeMap<String, Digest>,
     /// The files outside the store that the stage reads.
     pub sources: SourceSnapshot,
-    /// Whether these files are missing: they are assumed to be those of its last build.
+    /// Whether the source files are missing; they are then assumed to be those of the stage's last build.
     pub sources_missing: bool,
 }
 
@@ -75,11 +75,11 @@ impl<'a> Decider<'a> {
         Self { manifest, store, forced, history: Arc::default(), directories: Arc::default() }
     }
 
-    /// Returns the key of `stage` when its input ports read these trees, or why it has none yet: files outside the store are
-    /// missing. Calls `hashed` with the bytes of each piece of such a file that had to be read; it cancels by returning false.
+    /// Returns the key of `stage` if its input ports read these trees, or the problems if files outside the store are missing. Calls
+    /// `hashed` with the number of bytes of each piece of such a file that is read; returning false cancels.
     ///
     /// # Errors
-    /// When an external file cannot be read; [`StoreError::Interrupted`] when `hashed` returned false.
+    /// Returns an error if an external file cannot be read; [`StoreError::Interrupted`] if `hashed` returned false.
     pub fn key(
         &self,
         stage: &StageDeclaration,
@@ -99,9 +99,8 @@ impl<'a> Decider<'a> {
         Ok(Err(missing.problems.into_iter().map(reason).collect()))
     }
 
-    /// Returns the key of a stage whose files outside the store are all gone: that of its last build in runs of this name, else in
-    /// other runs of this manifest, if the store has its output, the files were searched in the same places, and nothing else
-    /// differs.
+    /// Returns the key of a stage whose files outside the store are all missing: that of its last build in runs of this name, else in other
+    /// runs of this manifest, if the store has its output, the patterns of the files are the same, and nothing else differs.
     fn last_key(
         &self,
         stage: &StageDeclaration,
@@ -130,12 +129,12 @@ impl<'a> Decider<'a> {
         Ok(None)
     }
 
-    /// Looks up the output of `stage` without reading a file outside the store's records, and without waiting for anything.
+    /// Looks up the output of `stage` without hashing files outside the store and without waiting.
     pub fn fast_path(&self, stage: &StageDeclaration, inputs: &BTreeMap<String, Digest>) -> FastPath {
         let files = self.source_files(stage).ok().filter(|_| !self.forced.contains(&stage.name));
         let Some(sources) = files.and_then(|files| self.store.sources.known(files)) else { return FastPath::Unknown };
-        let digests = source_digests(stage, &sources);
-        let input = self.key_input(stage, inputs, &digests);
+        let (digests, machine) = (source_digests(stage, &sources), stage.stage.machine_facts());
+        let input = self.key_input(stage, inputs, &digests, &machine);
         let key = input.key();
         let (digest, layout) = (key.digest(), self.store.layout());
         let hit = self.store.builds.lookup_sealed(digest);
@@ -145,7 +144,11 @@ impl<'a> Decider<'a> {
             None if layout.records(digest).exists() || layout.ledger(digest).exists() => return FastPath::Unknown,
             None => input.record(),
         };
-        debug_assert_eq!(key_record, input.record(), "the content of a key has another form without a new domain");
+        debug_assert_eq!(
+            key_record,
+            input.record(),
+            "the content of a key has a new format, but the domain is unchanged"
+        );
         let key = StageKey { key, key_record, inputs: inputs.clone(), sources, sources_missing: false };
         match hit {
             Some(hit) => FastPath::Cached(key, Box::new(hit)),
@@ -153,7 +156,7 @@ impl<'a> Decider<'a> {
         }
     }
 
-    /// Decides on `stage`, given the result of looking its key up.
+    /// Decides on `stage`, given the result of looking up its key.
     pub fn decide(&self, stage: &StageDeclaration, key: StageKey, lookup: Lookup) -> Result<Decision, StoreError> {
         let damage = match lookup {
             Lookup::Hit(hit) if !self.forced.contains(&stage.name) => return Ok(Decision::Cached(key, hit)),
@@ -173,26 +176,26 @@ impl<'a> Decider<'a> {
             (Some(_), None) => vec![Reason::NeverBuilt { closest: None, differences: Vec::new() }],
         };
         if let Some(resumes) = self.resumes(stage, &key)? {
-            // That a build was interrupted is more specific than that none was finished.
+            // An interrupted build is a more specific reason than the absence of a build.
             reasons.retain(|reason| !matches!(reason, Reason::NeverBuilt { .. }));
             reasons.insert(0, resumes);
         }
         if reasons.is_empty() {
-            // It was built, and its record or its bytes are no longer in the store.
+            // It was built, but its record or its bytes are no longer in the store.
             reasons.push(Reason::Removed);
         }
         Ok(Decision::Run(key, reasons, baseline))
     }
 
-    /// Computes the key of a stage whose input ports read these trees.
+    /// Computes the key of a stage whose input ports read the given trees.
     fn stage_key(
         &self,
         stage: &StageDeclaration,
         inputs: &BTreeMap<String, Digest>,
         sources: SourceSnapshot,
     ) -> StageKey {
-        let digests = source_digests(stage, &sources);
-        let input = self.key_input(stage, inputs, &digests);
+        let (digests, machine) = (source_digests(stage, &sources), stage.stage.machine_facts());
+        let input = self.key_input(stage, inputs, &digests, &machine);
         let (key, key_record) = (input.key(), input.record());
         StageKey { key, key_record, inputs: inputs.clone(), sources, sources_missing: false }
     }
@@ -208,6 +211,7 @@ impl<'a> Decider<'a> {
         stage: &'i StageDeclaration,
         inputs: &'i BTreeMap<String, Digest>,
         sources: &'i [Digest],
+        machine: &'i BTreeMap<String, String>,
     ) -> KeyInput<'i> {
         KeyInput {
             kind: stage.kind.name,
@@ -216,11 +220,12 @@ impl<'a> Decider<'a> {
             seed: stage.kind.seeded.then_some(self.manifest.seed),
             inputs,
             sources,
+            machine,
         }
     }
 
-    /// Returns the outputs on record for this key, whether their bytes are in the store or not: those of the build that is used,
-    /// else of the first on record, else of the stage's last build in this run.
+    /// Returns the recorded outputs for this key, whether their bytes are in the store or not: those of the build that is used, else of the
+    /// first recorded build, else of the stage's last build in this run.
     pub fn recorded_outputs(
         &self,
         stage: &StageDeclaration,
@@ -237,7 +242,7 @@ impl<'a> Decider<'a> {
         Ok(last.filter(|last| last.key == key.digest()).map(|last| last.outputs))
     }
 
-    /// Returns the build that a stage is compared with, which differs from it by `distance`.
+    /// Returns the build that a stage is compared with; `distance` counts the differences from the content of a build's key.
     pub(super) fn baseline(
         &self,
         stage: &StageDeclaration,
@@ -253,12 +258,12 @@ impl<'a> Decider<'a> {
         self.history.may_have(self.store, recipe)
     }
 
-    /// Returns whether a stage runs whatever its inputs hold: no build with its settings is on record, or it is forced.
+    /// Returns whether a stage runs whatever its inputs contain: no build with its settings is recorded, or it is forced.
     pub fn surely_runs(&self, stage: &StageDeclaration) -> Result<bool, StoreError> {
         Ok(self.forced.contains(&stage.name) || !self.may_have_built(&Recipe::of(&self.own_record(stage)))?)
     }
 
-    /// Estimates how long a stage takes that has this recipe and this cost, and reads this many bytes.
+    /// Estimates the duration of a stage with this recipe and cost that reads this many bytes.
     pub(super) fn estimate(
         &self,
         stage: &StageDeclaration,
@@ -271,8 +276,8 @@ impl<'a> Decider<'a> {
         self.history.estimate(self.store, stage.kind.name, recipe, work, device)
     }
 
-    /// Returns what a stage would cost according to its settings and to the headers of the last outputs of its upstream stages in
-    /// runs of this name, stale or not. [`super::PlannedStage::cost`] uses known inputs only.
+    /// Returns what a stage would cost according to its settings and the headers of the last outputs of its upstream stages in runs of this
+    /// name, stale or not. [`super::PlannedStage::cost`] uses known inputs only.
     pub fn cost(&self, stage: &StageDeclaration) -> Cost {
         let input = |port: &str| {
             let tree = lint::last_output(self.manifest, stage.inputs.get(port)?, self.store)?;
@@ -295,8 +300,8 @@ impl<'a> Decider<'a> {
         Some(files.iter().fold(0, |sum: u64, (_, signature)| sum.saturating_add(signature.size)))
     }
 
-    /// Returns the problems with the files outside the store that the stage reads, each with the setting that names them. No file
-    /// is read.
+    /// Returns the problems with the files outside the store that the stage reads, each with the setting that names them, without reading
+    /// any file.
     pub fn source_problems(&self, stage: &StageDeclaration) -> Vec<SourceProblem> {
         let patterns = set_patterns(stage);
         let problem = |problem: sources::Problem| {
@@ -325,7 +330,7 @@ pub struct SourceProblem {
     pub stage: StageName,
     /// The setting that names the files; the stage if no setting does.
     pub place: Place,
-    /// What is wrong.
+    /// The description.
     pub text: String,
 }
 
@@ -336,8 +341,8 @@ impl SourceProblem {
     }
 }
 
-/// Returns the patterns of a stage's sources. An empty pattern is a source that is not set: it is left out if an input port is
-/// connected in its place.
+/// Returns the patterns of a stage's sources. An empty pattern means that the source is not set; it is omitted if an input port is
+/// connected instead.
 fn set_patterns(stage: &StageDeclaration) -> Vec<SourcePattern> {
     let mut patterns = stage.stage.sources();
     if !stage.inputs.is_empty() {
@@ -354,7 +359,7 @@ pub fn source_setting(stage: &StageDeclaration) -> (&str, bool) {
     found.map_or(("source", false), |(name, schema)| (name, schema.get("items").is_some()))
 }
 
-/// Returns what the key of a stage holds of the files outside the store that it reads.
+/// Returns the digests of external files as they enter a stage's key.
 fn source_digests(stage: &StageDeclaration, sources: &SourceSnapshot) -> Vec<Digest> {
     match stage.kind.named_sources {
         true => SourceFile::named_digests(sources.files(), &stage.stage.sources()),
@@ -362,7 +367,7 @@ fn source_digests(stage: &StageDeclaration, sources: &SourceSnapshot) -> Vec<Dig
     }
 }
 
-/// Returns where a stage looks for files outside the store.
+/// Returns the patterns of the files outside the store that a stage reads.
 pub fn patterns(stage: &StageDeclaration) -> Vec<String> {
     stage.stage.sources().iter().map(ToString::to_string).collect()
 }

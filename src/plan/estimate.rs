@@ -1,6 +1,6 @@
-//! How long a stage may take, from the builds on record.
+//! Estimates of how long a stage may take, from recorded builds.
 //!
-//! The time of a build is evidence for a stage only where the work of both is known, and is scaled by it:
+//! The time of a build is used for a stage only if the work of both is known, and is scaled by it:
 //!
 //! Builds on another machine or, for a stage that uses it, on another device are used only if there are none on this one.
 //!
@@ -17,12 +17,12 @@ use crate::events::figures;
 
 /// Ratio of the input sizes of two builds beyond which the time of one does not predict that of the other.
 const MAX_BYTES_RATIO: f64 = 10.0;
-/// The same of floating-point operations: beyond it devices are used to different degrees.
+/// The same ratio for floating-point operations: beyond it, devices are utilised differently.
 const MAX_OPERATIONS_RATIO: f64 = 100.0;
 /// Ratios within this distance of 1 are not mentioned.
 const NEGLIGIBLE: f64 = 0.02;
 
-/// The range of the times that builds took, scaled to the work of the stage. It is history, not a promise.
+/// The range of the times of earlier builds, scaled to the work of the stage. It is history, not a promise.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Estimate {
     /// Seconds of the fastest build.
@@ -31,9 +31,9 @@ pub struct Estimate {
     pub most: f64,
     /// Number of builds.
     pub builds: usize,
-    /// Which builds they are.
+    /// The builds that the estimate is based on.
     pub basis: Basis,
-    /// The factor by which their times were scaled to the work of the stage: the one furthest from 1.
+    /// The factor by which their times were scaled to the work of the stage; of several, the one furthest from 1.
     pub scaled: f64,
 }
 
@@ -47,33 +47,33 @@ pub enum Basis {
     Operations,
     /// Builds of its kind, scaled by the bytes that they read.
     Kind,
-    /// The interrupted build that it resumes: the time that is left.
+    /// The interrupted build that it resumes: the remaining time.
     Checkpoint,
 }
 
-/// Why there is no estimate.
+/// The reason that there is no estimate.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 #[serde(tag = "why", rename_all = "kebab-case")]
 pub enum NoEstimate {
-    /// No build of its kind is on record.
+    /// No build of its kind is recorded.
     NoBuild,
-    /// The builds on record read much more or much less than the stage will.
+    /// The recorded builds read much more or much less than the stage will.
     OtherSize {
         /// Bytes that the build nearest in size read.
         then: u64,
         /// Bytes that the stage reads, by estimate.
         now: u64,
     },
-    /// The builds on record took many more or many fewer floating-point operations.
+    /// The recorded builds took many more or many fewer floating-point operations.
     OtherOperations {
-        /// Operations of the nearest of these builds.
+        /// Operations of the recorded build with the nearest number.
         then: f64,
         /// Operations of the stage, by estimate.
         now: f64,
     },
-    /// How much the stage will read is not known yet.
+    /// The input size of the stage is not known yet.
     UnknownInput,
-    /// The builds on record and the stage have no measure of work in common.
+    /// The recorded builds and the stage have no measure of work in common.
     OtherWork,
 }
 
@@ -88,10 +88,10 @@ pub(super) struct Work {
     pub(super) bytes: Option<u64>,
 }
 
-/// A build on record, as far as an estimate needs it.
+/// A recorded build, as far as an estimate needs it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct PastBuild {
-    /// How long it took, in seconds.
+    /// Its duration, in seconds.
     pub(super) seconds: f64,
     /// Its work.
     pub(super) work: Work,
@@ -105,7 +105,7 @@ pub(super) struct PastBuild {
 enum Ratio {
     Operations(f64),
     Bytes(f64),
-    /// Too far apart, by a factor with this logarithm.
+    /// The work differs too much, by a factor with this logarithm.
     Apart(f64, NoEstimate),
     Unknown,
 }
@@ -142,8 +142,8 @@ impl Work {
 }
 
 impl Estimate {
-    /// Estimates the time of this work from the builds of the stage's kind: from those with its settings if there are any with
-    /// comparable work; else from all, by operations if these are known.
+    /// Estimates the time of this work from the builds of the stage's kind: from those with its settings if any has comparable work;
+    /// otherwise from all builds, by operations if known.
     pub(super) fn of(work: Work, builds: &[PastBuild]) -> Result<Self, NoEstimate> {
         let here: Vec<_> = builds.iter().filter(|build| build.is_here).copied().collect();
         let builds = if here.is_empty() { builds } else { &here };
@@ -172,7 +172,7 @@ impl Estimate {
             })
     }
 
-    /// Returns the range of these times, each with its scale; `None` if there are none.
+    /// Returns the range of the given times, each with its scale; `None` if there are no times.
     fn range(times: impl Iterator<Item = (f64, f64)>, basis: Basis) -> Option<Self> {
         times.fold(None, |estimate: Option<Self>, (seconds, ratio)| {
             let seconds = seconds * ratio;
@@ -183,7 +183,7 @@ impl Estimate {
         })
     }
 
-    /// Returns the estimate of an interrupted build that has this many seconds left.
+    /// Returns the estimate for an interrupted build with this many seconds left.
     pub(super) fn left(seconds: f64) -> Self {
         Self { least: seconds, most: seconds, builds: 1, basis: Basis::Checkpoint, scaled: 1.0 }
     }
@@ -222,7 +222,7 @@ impl NoEstimate {
     }
 }
 
-/// Formats a range of seconds: `1.4 s` if both ends look the same, else `1.4 s to 2:03`.
+/// Formats a range of seconds: `1.4 s` if both ends have the same text, else `1.4 s to 2:03`.
 pub fn range(least: f64, most: f64) -> String {
     let (least, most) = (figures::duration(least), figures::duration(most));
     if least == most { least } else { format!("{least} to {most}") }

@@ -2,14 +2,13 @@
 //!
 //! | resource | needed | available | a shortfall is |
 //! |---|---|---|---|
-//! | memory | what a stage cannot run without ([`contract::Cost::memory`]), at least `MIN_MEMORY` | the least of `[exec] memory`, the machine's, its cgroup's and its `ulimit`'s | an error |
-//! | memory | what a stage may come to need, depending on its inputs ([`contract::Cost::memory_bound`]) | the same | a warning |
-//! | disk | what one stage computes that it will write ([`contract::Cost::disk`]), less what an interrupted build of it left | the free space | an error |
-//! | disk | what all stages will write, by the sizes of their inputs | the free space | a warning |
+//! | memory | what a stage cannot run without ([`contract::Cost::memory`]), at least `MIN_MEMORY` | the minimum of `[exec] memory`, the machine's memory, its cgroup limit and its `ulimit` | an error |
+//! | memory | what a stage may need, depending on its inputs ([`contract::Cost::memory_bound`]) | the same | a warning |
+//! | disk | what one stage will write, as computed by the stage ([`contract::Cost::disk`]), minus the data of an interrupted build | the free space | an error |
+//! | disk | what all stages will write, estimated from the sizes of their inputs | the free space | a warning |
 //!
-//! Memory that a stage can use but does not require ([`contract::Needs::memory`]) is not checked: with less, the stage spills to
-//! disk. The memory of a GPU is not checked either. What a stage computes is an estimate, so `--allow-oversize` turns errors into
-//! warnings.
+//! Memory that a stage can use but does not require ([`contract::Needs::memory`]) is not checked: with less, the stage spills to disk. The
+//! memory of a GPU is not checked either. All these numbers are estimates, so `--allow-oversize` turns errors into warnings.
 
 use std::path::Path;
 
@@ -19,30 +18,30 @@ use serde::Serialize;
 use crate::events::figures;
 use crate::manifest::{Manifest, Place, StageDeclaration, StageName};
 
-/// The flag that runs stages in spite of a shortfall.
+/// The flag that runs stages despite a shortfall.
 pub const ALLOW: &str = "--allow-oversize";
 
 /// Bytes of memory without which no stage runs: the buffers of a query over one row of a table.
 const MIN_MEMORY: u64 = 1 << 20;
 
-/// A resource of which stages need more than there is.
+/// A resource of which stages need more than is available.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ResourceShortfall {
-    /// The stage; for the disk, the first one for which it is too small.
+    /// The stage; for the disk, the first stage that no longer fits.
     pub stage: StageName,
-    /// Where it is declared.
+    /// The position of its declaration.
     pub place: Place,
     /// The resource.
     pub what: Resource,
-    /// Bytes that the stage needs, by estimate, together with the stages before it that are counted.
+    /// The estimated bytes that the stage needs, including those of the `before` earlier stages.
     pub needs: u64,
-    /// The number of stages before it that are counted.
+    /// The number of earlier stages that are included.
     pub before: usize,
-    /// Bytes that there are.
+    /// The available bytes.
     pub has: u64,
-    /// Where the manifest limits them.
+    /// The position of the manifest's limit, if that is what limits them.
     pub limit: Option<Place>,
-    /// Whether the stage is not run: it computes its needs itself.
+    /// Whether the shortfall is an error: the stage computes its needs itself.
     pub is_error: bool,
 }
 
@@ -63,32 +62,32 @@ pub struct Available {
     pub memory: Option<u64>,
     /// Free bytes of disk, if known.
     pub disk: Option<u64>,
-    /// Where stages compute.
+    /// The compute device.
     pub device: Device,
 }
 
-/// A stage that is to run.
+/// A stage that will run.
 #[derive(Debug, Clone, Copy)]
 pub struct Task<'m> {
     /// The stage.
     pub stage: &'m StageDeclaration,
-    /// What it will cost, as far as that is known.
+    /// Its cost, as far as known.
     pub cost: Cost,
-    /// Bytes that it will write, by estimate: `cost.disk` if that is known.
+    /// The estimated bytes that it will write: `cost.disk` if known.
     pub disk: u64,
     /// The part of `disk` that an interrupted build has written and its next build reuses.
     pub scratch: u64,
 }
 
 impl<'m> Task<'m> {
-    /// Creates a task that writes what it computes itself; nothing is known about its inputs.
+    /// Creates a task for a stage whose inputs are unknown: it writes the amount that the stage itself computes.
     pub fn new(stage: &'m StageDeclaration, cost: Cost) -> Self {
         Self { stage, cost, disk: cost.disk.unwrap_or(0), scratch: 0 }
     }
 }
 
 impl ResourceShortfall {
-    /// Formats what is missing, without a hint.
+    /// Formats the shortfall, without a hint.
     pub fn message(&self) -> String {
         let Self { stage, place, what, needs, before, has, limit, is_error } = self;
         let who = match before {
@@ -105,7 +104,7 @@ impl ResourceShortfall {
         format!("{place}: stage '{stage}' {who} {needs} of {what}, but only {has} is {free}{limit}")
     }
 
-    /// Returns what to do about it.
+    /// Returns the hint.
     pub fn hint(&self) -> &'static str {
         match (self.what, &self.limit) {
             (Resource::Memory, _) if !self.is_error => {
@@ -122,19 +121,19 @@ impl ResourceShortfall {
         }
     }
 
-    /// Formats it as one line.
+    /// Formats the shortfall with its hint as one line.
     pub fn text(&self) -> String {
         format!("{}: {}", self.message(), self.hint())
     }
 }
 
-/// Returns what a stage takes from the machine: what it can use, and at least what it cannot run without.
+/// Returns the needs of a stage: what it can use, and at least what it cannot run without.
 pub fn needs(stage: &StageDeclaration, cost: &Cost, device: Device) -> Needs {
     let needs = stage.stage.needs();
     Needs { memory: needs.memory.max(required_memory(&needs, cost, device)), ..needs }
 }
 
-/// Returns what one stage alone lacks: it cannot run, or it may fail.
+/// Returns the shortfall of one stage alone: it cannot run, or may fail.
 pub fn check_stage(
     manifest: &Manifest,
     task: Task<'_>,
@@ -157,8 +156,8 @@ pub fn check_stage(
     })
 }
 
-/// Returns what stages that are to run lack, each after its upstream stages. The disk is reported once: for each stage that computes
-/// its own need and exceeds it alone, else for all stages together.
+/// Returns the shortfalls of stages that will run, each after its upstream stages. The disk is reported once: for each stage that computes
+/// its own need and alone exceeds the free space, otherwise for all stages together.
 pub fn check_stages(manifest: &Manifest, tasks: &[Task<'_>], available: Available) -> Vec<ResourceShortfall> {
     let of_each = tasks.iter().flat_map(|task| check_stage(manifest, *task, available));
     let mut shortfalls: Vec<_> = of_each.filter(|one| one.what == Resource::Memory || one.is_error).collect();
@@ -168,7 +167,7 @@ pub fn check_stages(manifest: &Manifest, tasks: &[Task<'_>], available: Availabl
     shortfalls
 }
 
-/// Returns the first stage for which the disk is too small, with all before it.
+/// Returns the first stage that no longer fits on the disk, counted together with all stages before it.
 fn disk(tasks: &[Task<'_>], has: u64) -> Option<ResourceShortfall> {
     let (mut needs, mut before): (u64, usize) = (0, 0);
     for Task { stage, disk, scratch, .. } in tasks {
@@ -181,7 +180,7 @@ fn disk(tasks: &[Task<'_>], has: u64) -> Option<ResourceShortfall> {
     None
 }
 
-/// Returns the bytes of main memory without which a stage cannot run. A stage on a GPU needs the GPU's.
+/// Returns the bytes of main memory that a stage needs to run. A stage on a GPU needs the GPU's memory instead.
 fn required_memory(needs: &Needs, cost: &Cost, device: Device) -> u64 {
     let is_on_gpu = needs.gpu && !matches!(device, Device::Cpu | Device::Auto);
     cost.memory.filter(|_| !is_on_gpu).unwrap_or(0)
@@ -192,7 +191,7 @@ fn shortfall(stage: &StageDeclaration, what: Resource, needs: u64, has: u64) -> 
     ResourceShortfall { stage, place, what, needs, before: 0, has, limit: None, is_error: false }
 }
 
-/// Returns the free bytes of the disk where `path` is, or will be.
+/// Returns the free bytes of the disk that contains `path`, which may not exist yet.
 pub fn free_disk(path: &Path) -> Option<u64> {
     let there = path.ancestors().find(|path| path.exists() && !path.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let disk = nix::sys::statvfs::statvfs(there).ok()?;

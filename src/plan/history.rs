@@ -1,4 +1,4 @@
-//! The builds on record, read when a stale stage first asks for them: where everything is cached, none is read.
+//! The recorded builds, read when a stale stage first needs them: if everything is cached, none is read.
 
 use std::cmp::Reverse;
 use std::fs;
@@ -14,18 +14,18 @@ use crate::key::KeyRecord;
 use crate::manifest::StageDeclaration;
 use crate::store::{KeyBuilds, LastBuild, Machine, Record, Store, StoreError};
 
-/// KeyBuilds that are read, at most: those of the keys that were built last. What was built before them gives no estimate and no
-/// baseline.
+/// The maximum number of keys whose builds are read: those that were built last. Earlier builds are used for neither estimates nor
+/// baselines.
 const MAX_BUILDS: usize = 10_000;
 
-/// The builds of a store when they were first asked for, including those whose bytes were removed. Shared by threads.
+/// The builds of a store at the time of first use, including those whose bytes were removed. Shared by threads.
 #[derive(Debug, Default)]
 pub(super) struct History(OnceLock<Recorded>);
 
 #[derive(Debug)]
 struct Recorded {
     builds: Vec<Build>,
-    /// Whether these are all builds of the store.
+    /// Whether `builds` contains all builds of the store.
     is_complete: bool,
 }
 
@@ -38,7 +38,7 @@ struct Build {
 }
 
 impl History {
-    /// Returns whether a build with this recipe may be in the store: one is on record with its bytes, or not all builds were read.
+    /// Returns whether a build with this recipe may be in the store: one is recorded with its bytes, or not all builds were read.
     pub(super) fn may_have(&self, store: &Store, recipe: &Recipe) -> Result<bool, StoreError> {
         let Recorded { builds, is_complete } = self.recorded(store)?;
         Ok(!is_complete || builds.iter().any(|build| build.has_bytes && build.recipe == *recipe))
@@ -70,7 +70,7 @@ impl History {
         Ok(Estimate::of(work, &past.collect::<Vec<_>>()))
     }
 
-    /// Returns the build that a stage is compared with ([`Baseline`]); runs of this name used `last` the last time.
+    /// Returns the build that a stage is compared with ([`Baseline`]); `last` is the build that runs of this name used last.
     pub(super) fn baseline(
         &self,
         store: &Store,
@@ -83,7 +83,7 @@ impl History {
         let same_stage =
             || builds.clone().filter(|build| build.kind == stage.kind.name && build.stage == stage.name.as_str());
         let is_last = |build: &Record| last.as_ref().is_some_and(|last| last.key == build.key);
-        // The last one may have been built by a stage of another name.
+        // The last build may have been built by a stage with another name.
         let own = same_stage().filter(|build| build.run == run).chain(builds.clone().filter(|build| is_last(build)));
         let own = own.min_by_key(|build| (distance(&build.key_record), !is_last(build), Reverse(build.started)));
         let without_record = last.as_ref().filter(|last| !builds.clone().any(|build| build.key == last.key));
@@ -148,7 +148,17 @@ mod tests {
 
     fn key_record(kind: &str) -> KeyRecord {
         let (settings, inputs) = (serde_json::Map::new(), BTreeMap::new());
-        KeyInput { kind, revision: 1, settings: &settings, seed: None, inputs: &inputs, sources: &[] }.record()
+        let machine = BTreeMap::new();
+        KeyInput {
+            kind,
+            revision: 1,
+            settings: &settings,
+            seed: None,
+            inputs: &inputs,
+            sources: &[],
+            machine: &machine,
+        }
+        .record()
     }
 
     #[test]

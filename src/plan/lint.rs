@@ -1,4 +1,4 @@
-//! Advice of stages on the inputs that exist.
+//! The advice of stages about existing inputs.
 
 use contract::{Advice, Digest, Inputs};
 use serde::Serialize;
@@ -6,18 +6,18 @@ use serde::Serialize;
 use crate::manifest::{Edge, Manifest, Place, StageDeclaration, StageName};
 use crate::store::Store;
 
-/// Advice of a stage on its inputs, with the places of both.
+/// Advice of a stage about its inputs, with the positions of both.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct LocatedAdvice {
     /// The stage.
     pub stage: StageName,
-    /// Where the setting it is about is written, else the stage.
+    /// The position of the setting that it concerns, else of the stage.
     pub place: Place,
-    /// Where the stage that produces the input is declared.
+    /// The position of the stage that produces the input.
     pub input: Option<Place>,
     /// The observation.
     pub text: String,
-    /// What to do about it, if this deserves a warning.
+    /// What to do, if the observation deserves a warning.
     pub warning: Option<String>,
 }
 
@@ -31,7 +31,7 @@ impl LocatedAdvice {
     }
 }
 
-/// Returns the advice of a stage on these inputs, by port; inputs that do not exist yet are absent.
+/// Returns the advice of a stage about the given inputs, by port; inputs that do not exist yet are absent.
 pub fn of(manifest: &Manifest, stage: &StageDeclaration, inputs: &Inputs) -> Vec<LocatedAdvice> {
     if inputs.is_empty() {
         return Vec::new();
@@ -49,14 +49,13 @@ pub fn of(manifest: &Manifest, stage: &StageDeclaration, inputs: &Inputs) -> Vec
     stage.stage.lint(inputs).into_iter().map(located).collect()
 }
 
-/// Returns the inputs of a stage as its upstream stages wrote them last in runs of this name. Those that are no longer in the store
-/// are missing.
+/// Returns the last inputs of a stage that its upstream stages wrote in runs of this name, except those that are no longer in the store.
 pub fn last_inputs(manifest: &Manifest, stage: &StageDeclaration, store: &Store) -> Inputs {
     let last = |(port, edge): (&String, &Edge)| Some((port.clone(), last_output(manifest, edge, store)?));
     store.objects.readable(&stage.inputs.iter().filter_map(last).collect())
 }
 
-/// Returns the tree that a stage last wrote to the output of an edge in runs of this name.
+/// Returns the last tree that was written to the output of an edge in runs of this name.
 pub(super) fn last_output(manifest: &Manifest, edge: &Edge, store: &Store) -> Option<Digest> {
     let last = store.builds.last_build(&manifest.name, edge.stage.as_str()).ok()??;
     last.outputs.get(&edge.output).copied()

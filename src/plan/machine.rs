@@ -1,24 +1,24 @@
-//! What this machine provides for stages.
+//! Checks of what this machine provides for stages.
 
 use contract::MachineCheck;
 
 use crate::manifest::{Place, StageDeclaration, StageName};
 
-/// Something that a stage needs of the machine, with its place.
+/// A requirement of a stage on the machine, with its position.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LocatedMachineCheck {
     /// The stage.
     pub stage: StageName,
-    /// Where the setting it is about is written, else the stage.
+    /// The position of the setting that it concerns, else of the stage.
     pub place: Place,
     /// What was found.
     pub text: String,
-    /// What to do, if something is missing.
+    /// What to do if something is missing.
     pub missing: Option<String>,
 }
 
 impl LocatedMachineCheck {
-    /// Formats what was found with the stage.
+    /// Formats the result with the stage.
     pub fn message(&self) -> String {
         format!("stage '{}': {}", self.stage, self.text)
     }
@@ -30,7 +30,7 @@ impl LocatedMachineCheck {
     }
 }
 
-/// Tries what a stage needs of this machine.
+/// Checks the requirements of a stage on this machine.
 pub fn of(stage: &StageDeclaration) -> Vec<LocatedMachineCheck> {
     let located = |MachineCheck { setting, text, missing }| LocatedMachineCheck {
         stage: stage.name.clone(),

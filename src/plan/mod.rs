@@ -1,18 +1,18 @@
-//! Floor 3: which stages are stale, and why. This module alone decides; `run` only executes.
+//! Architecture layer 3: decides which stages are stale, and why. Only this module decides; `run` executes.
 //!
-//! A plan visits the stages in the order of the graph. A stage whose inputs are all cached is decided by [`Decider::decide`], the
-//! function that `run` calls too. The inputs of a stage downstream of one that will or may run are not known yet:
+//! A plan visits the stages in the order of the graph. A stage whose inputs are all cached is decided by [`Decider::decide`], the function
+//! that `run` calls too. If an upstream stage will or may run, the inputs of a stage are not known yet:
 //!
-//! | on record | state |
+//! | recorded | state |
 //! |---|---|
-//! | no build with its kind, revision, settings and seed | `will run`: no build can match, whatever its inputs hold |
+//! | no build with its kind, revision, settings and seed | `will run`: no build can match, whatever its inputs contain |
 //! | such a build | `may run`: only if an upstream stage changes its output |
 //!
-//! Stages with equal keys are built once, so each of the stages that may have equal keys may run. A stage whose key another
-//! process builds now is `waiting`, and those downstream of it may run: that process may build them too.
+//! Stages with equal keys are built once, so each of the stages that may have equal keys may run. A stage whose key another process builds
+//! now is `waiting`, and the stages downstream of it may run: that process may build them too.
 //!
-//! So a plan and a run with nothing changed in between agree: `cached` stays cached, `will run` runs, `may run` does either,
-//! `waiting` runs only where the other process fails. A plan writes nothing, not even the digests that it computed.
+//! So a plan agrees with a run that follows without changes: `cached` stays cached, `will run` runs, `may run` does either, `waiting` runs
+//! only if the other process fails. A plan writes nothing, not even the digests that it computed.
 
 mod baseline;
 mod build_name;

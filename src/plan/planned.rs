@@ -12,32 +12,32 @@ use super::state::State;
 use crate::key::{Key, KeyRecord};
 use crate::manifest::{Edge, StageDeclaration, StageName};
 
-/// What `run` would do with one stage.
+/// What `run` would do with a stage.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct PlannedStage {
     /// Its name.
     pub name: StageName,
     /// Its kind.
     pub kind: &'static str,
-    /// Its key, where its inputs are known.
+    /// Its key, if its inputs are known.
     pub key: Option<Key>,
-    /// The content of the key, where it is known.
+    /// The content of the key, if known.
     #[serde(skip)]
     pub key_record: Option<KeyRecord>,
-    /// What would happen.
+    /// Its state.
     pub state: State,
-    /// How long it may take, where it is not cached and builds on record allow an estimate.
+    /// The estimated duration, if the stage is not cached and recorded builds allow an estimate.
     pub estimate: Option<Estimate>,
-    /// Why there is no estimate, where it is not cached.
+    /// The reason that a stage that is not cached has no estimate.
     pub no_estimate: Option<NoEstimate>,
-    /// What it will cost, as far as its settings and the headers of its known inputs determine it.
+    /// Its cost, as far as its settings and the headers of its known inputs determine it.
     pub cost: Cost,
-    /// Bytes that it will write to the disk, by estimate; 0 where it is cached.
+    /// The estimated bytes that it will write to the disk; 0 if it is cached.
     #[serde(skip)]
     pub disk: u64,
-    /// Why; a cached stage has none, except a remark.
+    /// The reasons; a cached stage has none, except a remark.
     pub reasons: Vec<Reason>,
-    /// The build that the reasons compare with, where it is not cached.
+    /// The build that the reasons refer to, unless the stage is cached.
     pub compared_with: Option<BuildName>,
     /// The stages that it reads from directly and whose output is not known yet.
     #[serde(skip)]

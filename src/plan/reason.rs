@@ -1,4 +1,4 @@
-//! Why a stage is stale: typed reasons with the old and the new value and the line of the manifest that sets the new one.
+//! The reasons that a stage is stale: typed, with the old and the new value and the position of the setting in the manifest.
 
 use std::time::SystemTime;
 
@@ -12,18 +12,18 @@ use crate::key::{KeyDifference, KeyPath};
 use crate::manifest::{Manifest, Place, StageDeclaration, StageName};
 use crate::store::LockHolder;
 
-/// Differences from the closest build that are listed, at most.
+/// The maximum number of listed differences from the closest build.
 const LISTED: usize = 3;
 
-/// One reason why a stage will run or may run.
+/// A reason that a stage will run or may run.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(tag = "reason", rename_all = "kebab-case")]
 pub enum Reason {
     /// No run of this name has built it or used a build of it.
     NeverBuilt {
-        /// The nearest build by another run.
+        /// The nearest build of another run.
         closest: Option<BuildName>,
-        /// Where its key differs.
+        /// The differences of its key.
         differences: Vec<Reason>,
     },
     /// A build of this key was interrupted and continues from its checkpoint.
@@ -32,11 +32,11 @@ pub enum Reason {
         done: u64,
         /// Units in total.
         total: u64,
-        /// What is counted.
+        /// The unit of both.
         unit: Unit,
         /// Seconds since the checkpoint was written.
         age: u64,
-        /// Seconds that the rest takes at the rate so far, if known.
+        /// The estimated seconds for the rest, if known.
         left: Option<f64>,
     },
     /// A setting (or the seed) differs from the build compared with.
@@ -51,61 +51,61 @@ pub enum Reason {
         old_is_default: bool,
         /// Whether the new value is the kind's default.
         new_is_default: bool,
-        /// Where the manifest sets it now.
+        /// The position of the setting in the manifest.
         place: Option<Place>,
     },
     /// The kind of the stage, or the kind's own revision, differs from the build compared with.
     KindChanged {
         /// Formatted as `license revision 1`, or `revision 1` if the kind is the same.
         old: String,
-        /// Formatted in the same way.
+        /// Formatted like `old`.
         new: String,
     },
-    /// An input port reads other content than the build compared with did.
+    /// An input port reads different content from that in the build compared with.
     InputChanged {
         /// The port.
         port: String,
-        /// The stage that feeds it now.
+        /// The stage that it is connected to now.
         from: Option<StageName>,
-        /// The tree that that build read.
+        /// The tree that it read in that build.
         old: Option<Digest>,
         /// The tree that it reads now.
         new: Option<Digest>,
     },
-    /// The files outside the store hold other content than the build compared with read.
+    /// The content of files outside the store differs from that in the build compared with.
     SourcesChanged {
-        /// Number of files whose content that build did not read.
+        /// The number of files with content that was not read in that build.
         added: usize,
-        /// Number of files that that build read and that are gone.
+        /// The number of files that were read in that build and no longer exist with that content.
         removed: usize,
     },
-    /// Files outside the store are missing: none is set, none matches, or one cannot be read.
+    /// Files outside the store are missing: no pattern is set, a pattern matches no file, or a file cannot be read.
     SourceMissing {
         /// The files and the error.
         problem: String,
     },
-    /// Not a reason to run: the files outside the store are missing, and its last build is used.
+    /// The files outside the store are missing, and the last build is used; not a reason to run.
     SourcesAbsent,
     /// Its output is in the store but damaged.
     Damaged {
         /// The damage.
         what: String,
     },
-    /// Nothing differs from its last build, which is no longer in the store.
+    /// Nothing differs from its last build, but that build is no longer in the store.
     Removed,
     /// An upstream stage will run or may run; if its output changes, this stage runs too.
     Upstream {
-        /// The stages it depends on directly that are not cached.
+        /// The direct dependencies that are not cached.
         stages: Vec<StageName>,
     },
     /// Another process builds an upstream stage now, and may build this one afterwards.
     UpstreamHeld {
-        /// The stages it depends on directly that wait for that process, or are downstream of such a stage.
+        /// The direct dependencies that wait for that process, or are downstream of a stage that does.
         stages: Vec<StageName>,
     },
     /// Another process builds the same key now; `run` waits for it and then uses its output.
     Held {
-        /// The process, its stage and its start, if that process could write them.
+        /// The process, its stage and its start time, if the process has written them.
         holder: Option<LockHolder>,
     },
     /// Another stage of the plan has the same key: one build serves both.
@@ -118,25 +118,25 @@ pub enum Reason {
         /// The other stage.
         stage: StageName,
     },
-    /// The output of another stage of the plan lacks the same blobs: if that stage is rebuilt first, this one is complete again.
+    /// The output of another stage of the plan lacks the same blobs: if that stage is rebuilt first, this output is complete again.
     SharedDamage {
         /// The other stage.
         stage: StageName,
     },
-    /// `--force`.
+    /// The stage is listed in `--force`.
     Forced,
 }
 
 impl Reason {
-    /// Returns the reason to continue from a checkpoint; `now` determines its age.
+    /// Returns the reason for resuming from a checkpoint, whose age is computed from `now`.
     pub fn resumes(checkpoint: &Checkpoint, now: SystemTime) -> Self {
         let Checkpoint { done, total, unit, saved, .. } = *checkpoint;
         let age = now.duration_since(saved).unwrap_or_default().as_secs();
         Self::Resumes { done, total, unit, age, left: checkpoint.seconds_left() }
     }
 
-    /// Converts differences of keys to reasons: sources are combined into one, settings have their place in the manifest and the
-    /// values of their defaults. If the kind differs there is no other reason: the settings of another kind are not comparable.
+    /// Converts differences of keys to reasons: sources are combined into one reason; settings get their position in the manifest and the
+    /// values of their defaults. If the kind differs, that is the only reason: the settings of another kind are not comparable.
     pub fn of(manifest: &Manifest, stage: &StageDeclaration, differences: &[KeyDifference]) -> Vec<Self> {
         let side = |path: KeyPath| differences.iter().find(|difference| difference.path == path);
         let (kind, revision) = (side(KeyPath::Kind), side(KeyPath::Revision));
@@ -193,6 +193,14 @@ impl Reason {
                     added += usize::from(new.is_some());
                     removed += usize::from(old.is_some());
                 }
+                KeyPath::Machine(fact) => reasons.push(Self::SettingChanged {
+                    setting: path.to_string(),
+                    old: old.clone(),
+                    new: new.clone(),
+                    old_is_default: false,
+                    new_is_default: false,
+                    place: stage.setting(fact),
+                }),
                 KeyPath::Kind | KeyPath::Revision | KeyPath::Seed => reasons.push(Self::SettingChanged {
                     setting: format!("run.{path}"),
                     old: old.clone(),
@@ -209,7 +217,7 @@ impl Reason {
         reasons
     }
 
-    /// Returns whether it names a difference from an earlier build.
+    /// Returns whether the reason is a difference from an earlier build.
     pub(super) const fn compares(&self) -> bool {
         matches!(
             self,
@@ -228,7 +236,7 @@ impl Reason {
         }
     }
 
-    /// Formats the reason without the place in the manifest.
+    /// Formats the reason without its position in the manifest.
     pub fn difference(&self) -> String {
         match self {
             Self::NeverBuilt { closest: None, .. } => "never built".to_owned(),
@@ -259,7 +267,7 @@ impl Reason {
                 format!("input {port}{from}: {} -> {}", digest(old), digest(new))
             }
             Self::SourcesChanged { added, removed } => {
-                // A new file and a removed one count as one that changed: only the digests are known.
+                // An added and a removed file count as one changed file: only the digests are known.
                 let changed = *added.min(removed);
                 let parts = [(changed, "changed"), (added - changed, "new"), (removed - changed, "gone")];
                 let parts = parts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}"));
@@ -289,8 +297,8 @@ impl Reason {
     }
 }
 
-/// Formats a change of a setting; each value comes with whether it is the default: `0.1 -> 32768 (default)`. A default of unknown
-/// value is `default`, no value is `none`. Long values are shortened to the part that differs.
+/// Formats a change of a setting; each value is paired with whether it is the default: `0.1 -> 32768 (default)`. A default of unknown value
+/// is shown as `default`, a missing value as `none`. Long values are shortened to the part that differs.
 pub fn change(old: (Option<&Value>, bool), new: (Option<&Value>, bool)) -> String {
     let word = |(value, is_default): (Option<&Value>, bool)| match value {
         Some(_) if is_default => " (default)",

@@ -1,4 +1,4 @@
-//! What a key holds besides the inputs: kind, revision, settings and seed. It is known before any input is.
+//! The content of a key without the inputs: kind, revision, settings and seed. It is known before any input is.
 
 use crate::key::{KeyDifference, KeyRecord};
 
@@ -14,7 +14,7 @@ impl Recipe {
     }
 }
 
-/// Returns where the recipe of a stage differs from that of another key.
+/// Returns the differences between the recipe of a stage and that of another key.
 pub(super) fn recipe_differences(old: &KeyRecord, new: &KeyRecord) -> Vec<KeyDifference> {
     let mut differences = KeyRecord::differences(old, new);
     differences.retain(|difference| !difference.path.is_content());

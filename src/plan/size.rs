@@ -1,4 +1,4 @@
-//! Bytes that stages read and write, by estimate: for the time that a stage takes and the disk that it needs.
+//! Estimates of the bytes that stages read and write, used for durations and disk space.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,9 +20,9 @@ pub(super) struct Sizes<'a> {
 
 /// Bytes of the outputs of a stage.
 enum OutputSize {
-    /// Of all ports together.
+    /// The total of all ports.
     Total(u64),
-    /// Of each port.
+    /// The size of each port.
     Ports(BTreeMap<String, u64>),
 }
 
@@ -40,8 +40,8 @@ impl<'a> Sizes<'a> {
         Self { manifest, store, outputs: BTreeMap::new() }
     }
 
-    /// Returns the bytes that a stage reads, with those of its `sources`; `known` returns the tree of an input port whose content is
-    /// known. `None` if the size of an input is not known.
+    /// Returns the bytes that a stage reads, including those of its `sources`. `known` returns the tree of an input port if its content is
+    /// known. Returns `None` if the size of an input is unknown.
     pub(super) fn read(
         &self,
         stage: &StageDeclaration,
@@ -53,7 +53,7 @@ impl<'a> Sizes<'a> {
             let bytes = match (known(port, edge), self.outputs.get(&edge.stage)) {
                 (Some(tree), _) => self.tree(tree)?,
                 (None, Some(OutputSize::Ports(ports))) => *ports.get(&edge.output)?,
-                // The size of each port is not known: all of them are counted once.
+                // The size of each port is unknown: their total is counted once.
                 (None, Some(OutputSize::Total(bytes))) if counted.insert(&edge.stage) => *bytes,
                 (None, Some(OutputSize::Total(_))) => 0,
                 (None, None) => return None,
@@ -65,8 +65,8 @@ impl<'a> Sizes<'a> {
 
     /// Adds a stage that will run and reads this many bytes. Returns the bytes that it writes: its outputs and its copies of tables.
     ///
-    /// The estimate of its outputs is the output of `baseline` scaled by the ratio of the inputs, if that is known; `is_same` says
-    /// that the baseline has the same recipe. Else it follows from the settings or the size of the input.
+    /// The estimate is the output of `baseline` scaled by the ratio of the inputs, if that is known; `is_same` says whether the baseline
+    /// has the same recipe. Otherwise it follows from the settings or the size of the input.
     pub(super) fn add(
         &mut self,
         stage: &StageDeclaration,
@@ -80,7 +80,7 @@ impl<'a> Sizes<'a> {
             baseline.and_then(|(build, is_same)| self.scaled(stage, read, build, is_same)).or_else(|| match cost.disk {
                 Some(disk) => Some(OutputSize::Total(disk)),
                 None if !produces_data(stage) => Some(OutputSize::Total(0)),
-                // Data that is generated from nothing has an unknown size.
+                // The size of generated data is unknown.
                 None => (read > 0).then_some(OutputSize::Total(read)),
             })
         });
@@ -102,7 +102,7 @@ impl<'a> Sizes<'a> {
         Some(OutputSize::Ports(ports.collect::<Option<_>>()?))
     }
 
-    /// Returns the bytes of the table inputs of which the stage reads a plain copy that is not in the store yet.
+    /// Returns the bytes of the tables of which the stage reads a plain copy that is not in the store yet.
     fn copied(&self, stage: &StageDeclaration, known: impl Fn(&str, &Edge) -> Option<Digest>) -> u64 {
         let edges = stage.inputs.iter().filter(|(_, edge)| stage.kind.copies_tables && self.is_table(edge));
         let derived = self.store.objects.derived();
@@ -128,7 +128,7 @@ impl<'a> Sizes<'a> {
     }
 }
 
-/// Returns a stage that is about to run as a task: its inputs are known.
+/// Returns the task for a stage that is about to run, with known inputs.
 pub fn stage_task<'m>(
     manifest: &Manifest,
     store: &Store,
@@ -145,8 +145,8 @@ pub fn stage_task<'m>(
     Task { stage, cost, disk, scratch: store.work.scratch_bytes(Some(key.key.digest())) }
 }
 
-/// Returns these stages as tasks, as if all of them ran and read what their upstream stages wrote last. Each comes after its
-/// upstream stages.
+/// Returns the given stages as tasks, as if all of them ran and read the last outputs of their upstream stages. Each comes after its upstream
+/// stages.
 pub fn tasks_if_all_run<'a, 'n>(
     decider: &Decider<'a>,
     names: impl IntoIterator<Item = &'n StageName>,
@@ -160,8 +160,8 @@ pub fn tasks_if_all_run<'a, 'n>(
     stages.map(task).collect()
 }
 
-/// Returns whether a stage produces tables or tokens. Models, tokenizers and reports are small beside these, and what a command
-/// writes as plain files is not known.
+/// Returns whether a stage produces tables or tokens. Models, tokenizers and reports are small in comparison, and the size of plain files
+/// that a command writes is unknown.
 fn produces_data(stage: &StageDeclaration) -> bool {
     let is_data = |ty: PortType| matches!(ty, PortType::Documents | PortType::Rows | PortType::Tokens);
     stage.ports.outputs.iter().any(|port| is_data(port.ty))

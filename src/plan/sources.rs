@@ -1,8 +1,8 @@
 //! The files outside the store that match a pattern.
 //!
-//! The syntax is that of the crate `glob`: `*` and `?` within a name, `[a-z]`, and `**` for directories at any depth. A name that
-//! begins with a dot matches like any other. A directory is read once for all stages: a thousand patterns over one directory of ten
-//! thousand files read it once, and compare only the names that begin with the literal prefix of the pattern.
+//! The syntax is that of the crate `glob`: `*` and `?` within a name, `[a-z]`, and `**` for directories at any depth. Names that begin with
+//! a dot are matched like others. Each directory is read once for all stages and patterns, and a pattern is compared only with the names
+//! that begin with its literal prefix.
 
 use std::collections::HashMap;
 use std::fs;
@@ -15,34 +15,34 @@ use glob::Pattern;
 
 use crate::store::Signature;
 
-/// Problems that are listed, at most: a directory of dangling links has thousands.
+/// The maximum number of listed problems: a directory of dangling links may have thousands.
 const LISTED: usize = 5;
 
-/// Directories that were read, by path, as they were at the first use. Shared by threads.
+/// The directories that were read, by path, as they were at first use. Shared by threads.
 #[derive(Debug, Default)]
 pub(super) struct DirectoryCache(Mutex<HashMap<PathBuf, Arc<OnceLock<Names>>>>);
 
-/// The names in a directory, or why it cannot be read.
+/// The names in a directory, or the error if it cannot be read.
 type Names = Result<Arc<Listing>, Arc<io::Error>>;
 
 /// The names in a directory.
 #[derive(Debug, Default)]
 struct Listing {
-    /// Names in UTF-8, sorted.
+    /// The UTF-8 names, sorted.
     names: Vec<String>,
-    /// Other names, converted lossily, and whether each is a directory. They are errors: the rows of a table name their file, which
-    /// needs UTF-8.
+    /// Other names, converted lossily, and whether each is a directory. They are errors: the rows of a table contain file names, which must
+    /// be UTF-8.
     not_utf8: Vec<(String, bool)>,
 }
 
-/// The files that match, and the problems.
+/// The matching files, and the problems.
 #[derive(Default)]
 struct Matches {
     files: Vec<(PathBuf, Signature)>,
     problems: Vec<Problem>,
     /// The index of the current pattern.
     pattern: usize,
-    /// Whether it has matched something other than directories.
+    /// Whether it has matched anything other than directories.
     has_match: bool,
     /// Whether it has matched a directory.
     has_directory: bool,
@@ -57,21 +57,21 @@ pub(super) struct Problem {
     pub(super) text: String,
 }
 
-/// Why the files of a stage cannot be read.
+/// The reason that the files of a stage cannot be read.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Missing {
     /// The problems.
     pub(super) problems: Vec<Problem>,
-    /// Whether all files are missing: patterns are set, and none of them matches anything.
+    /// Whether all files are missing: patterns are set, but none of them matches anything.
     pub(super) all: bool,
 }
 
-/// Returns the files that match the patterns, each once, sorted by path, with their `stat` signatures. Directories are skipped;
-/// anything else that matches and is not a readable file is a problem, so that no shard is left out silently.
+/// Returns the files that match the patterns, each once, sorted by path, with their `stat` signatures. Directories are skipped; any other
+/// match that is not a readable file is a problem, so that no shard is skipped silently.
 ///
 /// # Errors
-/// For an empty pattern (a source that the manifest leaves to the machine file or the command line), one that is invalid or matches
-/// no file, a dangling link, a pipe.
+/// Returns problems for an empty pattern (a source that the manifest leaves to the machine file or the command line), an invalid pattern, a
+/// pattern that matches no file, a dangling link, and a pipe.
 pub(super) fn matching(
     directories: &DirectoryCache,
     patterns: &[SourcePattern],
@@ -85,7 +85,7 @@ pub(super) fn matching(
             found.problem("no source is set".to_owned());
             continue;
         }
-        // The complete pattern is parsed first, for its errors: `**` in the middle of a name, an open bracket.
+        // The whole pattern is parsed first to report its errors: `**` inside a name, an open bracket.
         if let Err(error) = Pattern::new(&pattern) {
             found.problem(format!("'{pattern}' is not a valid glob pattern: {}", error.msg));
             continue;
@@ -149,13 +149,13 @@ impl DirectoryCache {
         }
     }
 
-    /// Matches `**`: the directory and all below it. Links to directories are not followed, so that there is no cycle.
+    /// Matches `**`: the directory and everything below it. Links to directories are not followed, which prevents cycles.
     fn walk_below(&self, at: &Path, rest: &[Component<'_>], found: &mut Matches) {
         if !rest.is_empty() {
             self.walk(at, rest, found);
         }
         let Some(listing) = self.listing(at, found) else { return };
-        // A file of such a name is matched with the rest of the pattern; below a directory anything may match.
+        // A file with such a name is matched against the rest of the pattern; anything below such a directory may match.
         let not_utf8 = listing.not_utf8.iter().filter(|(_, is_directory)| *is_directory || rest.is_empty());
         not_utf8.for_each(|(name, _)| found.not_utf8(at, name));
         for name in &listing.names {
@@ -171,7 +171,7 @@ impl DirectoryCache {
     fn listing(&self, directory: &Path, found: &mut Matches) -> Option<Arc<Listing>> {
         let mut directories = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let names = directories.entry(directory.to_owned()).or_default().clone();
-        // The lock is not held while this directory is read: other threads may need other ones.
+        // Not held while this directory is read: other threads may need other directories.
         drop(directories);
         match names.get_or_init(|| Listing::read(directory).map(Arc::new).map_err(Arc::new)) {
             Ok(listing) => Some(Arc::clone(listing)),

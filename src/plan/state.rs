@@ -6,17 +6,16 @@ use serde::Serialize;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum State {
-    /// Its output is in the store and undamaged. Precondition: every stage that it depends on is cached.
+    /// Its output is in the store and undamaged. Precondition: all its dependencies are cached.
     Cached,
-    /// It will run: no build with its settings is on record, whatever its inputs will hold; or its inputs are known and no build
-    /// has read them; or it is forced.
+    /// It will run: no build with its settings is recorded; or its inputs are known and no build has read them; or it is forced.
     WillRun,
-    /// Whether it runs depends on something that is not known yet: whether an upstream stage changes its output, whether another
-    /// process that builds an upstream stage builds it too, or which of several stages that have, or may have, its key is built
-    /// first. Precondition: a build with its settings is on record, or one of the reasons [`super::Reason::UpstreamHeld`],
-    /// `SameKey`, `MaybeSameKey` and `SharedDamage` applies.
+    /// Whether it runs depends on facts that are not known yet: whether an upstream stage changes its output, whether another process that
+    /// builds an upstream stage builds it too, or which of several stages that have, or may have, its key is built first. Precondition: a
+    /// build with its settings is recorded, or one of the reasons [`super::Reason::UpstreamHeld`], `SameKey`, `MaybeSameKey` and
+    /// `SharedDamage` applies.
     MayRun,
-    /// Another process builds its key now: it waits and then finds the output. [`super::Reason::Held`] names the process.
+    /// Another process is building its key: the stage waits and then uses that output. [`super::Reason::Held`] names the process.
     Waiting,
 }
 
@@ -33,7 +32,7 @@ impl State {
         }
     }
 
-    /// Returns the words for people.
+    /// Returns the label for people.
     pub fn text(self) -> &'static str {
         match self {
             Self::Cached => "cached",

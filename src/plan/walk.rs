@@ -27,11 +27,11 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Plans the stages of `wanted`, which includes the upstream stages of each. Calls `hashed` with the bytes of each piece of an
-    /// external file that had to be read; it cancels by returning false.
+    /// Plans the stages of `wanted`, which includes the upstream stages of each. Calls `hashed` with the number of bytes of each piece of
+    /// an external file that is read; returning false cancels.
     ///
     /// # Errors
-    /// When the store or a file outside it cannot be read; [`StoreError::Interrupted`] when `hashed` returned false.
+    /// Returns an error if the store or a file outside it cannot be read; [`StoreError::Interrupted`] if `hashed` returned false.
     pub fn new(
         decider: &Decider<'_>,
         graph: &Graph,
@@ -65,17 +65,17 @@ impl Plan {
 /// The state of a walk after some stages.
 struct Walk<'a, F> {
     decider: &'a Decider<'a>,
-    /// Called with the bytes of each piece of an external file that is hashed; false stops the walk.
+    /// Called with the number of bytes of each hashed piece of an external file; false stops the walk.
     hashed: F,
     /// The outputs of cached stages.
     outputs: StageOutputs,
-    /// The stages so far that are not cached, by recipe: those with equal keys are built once.
+    /// The stages so far that are not cached, by recipe: stages with equal keys are built once.
     stale: BTreeMap<Recipe, Vec<Stale>>,
-    /// The recipes of these.
+    /// The recipes of the stages that are not cached.
     recipes: BTreeMap<StageName, Recipe>,
-    /// The sizes of these.
+    /// The sizes of the stages that are not cached.
     sizes: Sizes<'a>,
-    /// Stages that wait for another process, and those downstream of them, which that process may build too.
+    /// Stages that wait for another process, and the stages downstream of them, which that process may build too.
     waiting: BTreeSet<StageName>,
     planned: Vec<PlannedStage>,
 }
@@ -84,7 +84,7 @@ struct Walk<'a, F> {
 struct Stale {
     name: StageName,
     key: Option<Key>,
-    /// What each connected input port reads, if known.
+    /// The tree that each connected input port reads, if known.
     inputs: BTreeMap<String, Option<Digest>>,
 }
 
@@ -99,7 +99,7 @@ impl Stale {
     }
 }
 
-/// What a walk finds out about one stage.
+/// The result of planning one stage, except its state.
 struct Found {
     key: Option<(Key, KeyRecord)>,
     state: State,
@@ -123,7 +123,7 @@ impl<'a, F: FnMut(u64) -> bool> Walk<'a, F> {
         }
     }
 
-    /// Plans one stage; its upstream stages were planned before.
+    /// Plans a stage; its upstream stages must have been planned before.
     fn stage(&mut self, stage: &StageDeclaration) -> Result<(), StoreError> {
         let Found { key, state, reasons, baseline, unknown } = match self.known_inputs(stage) {
             Ok(inputs) => self.decide(stage, &inputs)?,
@@ -165,7 +165,7 @@ impl<'a, F: FnMut(u64) -> bool> Walk<'a, F> {
         Ok(())
     }
 
-    /// Returns what a stale stage will cost. An input that is not known yet adds nothing, whatever it held before.
+    /// Returns the cost of a stale stage. Inputs that are not known yet add nothing, whatever they contained before.
     fn cost(&self, stage: &StageDeclaration) -> Cost {
         let tree = |port: &str| {
             let edge = stage.inputs.get(port)?;
@@ -174,8 +174,8 @@ impl<'a, F: FnMut(u64) -> bool> Walk<'a, F> {
         stage.cost_with(&tree)
     }
 
-    /// Returns all stages. Of those that have or may have equal keys, each may run: which one is built first is a race. The same
-    /// holds for stages whose outputs are damaged in the same objects.
+    /// Returns all stages. Of several stages that have or may have equal keys, each may run: which one is built first is a race. The same
+    /// applies to stages whose outputs are damaged in the same objects.
     fn finish(mut self) -> Vec<PlannedStage> {
         let mut planned = std::mem::take(&mut self.planned);
         let damaged: Vec<_> = planned.iter().map(|planned| (planned.name.clone(), damage(planned))).collect();
@@ -234,7 +234,7 @@ impl<'a, F: FnMut(u64) -> bool> Walk<'a, F> {
             }
             Decision::Run(key, mut reasons, baseline) => {
                 let held = self.decider.store.work.lock_state(key.key.digest())?;
-                // A forced stage waits too, and then runs; either way the other process may build the stages downstream.
+                // A forced stage waits too, and then runs; in both cases the other process may build the downstream stages.
                 let waits = held != LockState::Free && !self.decider.forced.contains(&stage.name);
                 if let LockState::Held(holder) = held {
                     self.waiting.insert(stage.name.clone());
@@ -247,7 +247,7 @@ impl<'a, F: FnMut(u64) -> bool> Walk<'a, F> {
         })
     }
 
-    /// Decides on a stage downstream of one that is not cached, by its own settings: it will or may run.
+    /// Decides on a stage downstream of a stale stage, by its own settings: it will or may run.
     fn plan_below_stale(&mut self, stage: &StageDeclaration, unknown: Vec<StageName>) -> Result<Found, StoreError> {
         let own = self.decider.own_record(stage);
         let recipe = Recipe::of(&own);
@@ -276,8 +276,8 @@ impl<'a, F: FnMut(u64) -> bool> Walk<'a, F> {
         self.recipes.insert(stage.name.clone(), recipe);
     }
 
-    /// Returns how a stage itself differs from the build that it is compared with; `built` says that a build with its recipe may be
-    /// in the store, under any name.
+    /// Returns the differences between the stage itself and the build that it is compared with; `built` says whether a build with its
+    /// recipe may be in the store, under any name.
     fn own_reasons(
         &self,
         stage: &StageDeclaration,
@@ -298,14 +298,14 @@ impl<'a, F: FnMut(u64) -> bool> Walk<'a, F> {
             _ => {}
         }
         if reasons.is_empty() && !built {
-            // A run used it, and its record is no longer in the store.
+            // A run used it, but its record is no longer in the store.
             reasons.push(Reason::Removed);
         }
         Ok((reasons, baseline))
     }
 }
 
-/// Returns the reason that another stage's output is damaged in an object that this one's output has too.
+/// Returns the reason that another stage's output is damaged in an object that this stage's output also contains.
 fn shared_damage(planned: &PlannedStage, damaged: &[(StageName, BTreeSet<String>)]) -> Option<Reason> {
     let own = damage(planned);
     let others = || damaged.iter().filter(|(name, _)| *name != planned.name);

@@ -1,4 +1,4 @@
-//! The difference of two runs: the settings of their manifests, then the outputs of their stages.
+//! The differences between two runs: the settings of their manifests, then the outputs of their stages.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -116,7 +116,7 @@ fn diff(stage: &LockedStage, change: StageChange, before: Option<&LockedStage>) 
     StageDiff { stage: stage.name.clone(), change, metrics }
 }
 
-/// Returns the metrics that differ, or that only one side has: older and newer value.
+/// Returns the metrics that differ or exist on only one side: older and newer value.
 pub fn differing_metrics(
     old: &BTreeMap<String, f64>,
     new: &BTreeMap<String, f64>,
@@ -146,7 +146,7 @@ fn change(old: &LockedStage, new: &LockedStage) -> Option<StageChange> {
     Some(StageChange::Output { ports })
 }
 
-/// Returns the settings of a manifest by path. Invalid TOML is one setting: itself.
+/// Returns the settings of a manifest by path. Invalid TOML is returned as a single setting.
 fn settings(manifest: &str) -> BTreeMap<String, Value> {
     let mut settings = BTreeMap::new();
     match toml::from_str::<Value>(manifest) {

@@ -1,9 +1,9 @@
-//! Floor 4: documents about runs.
+//! Architecture layer 4: documents about runs.
 //!
-//! | module | noun |
+//! | module | contents |
 //! |---|---|
 //! | [`run_lock`] | `run.lock`: a record of a run from which it can be reproduced and compared |
-//! | [`diff`] | the difference of two runs |
+//! | [`diff`] | the differences between two runs |
 //! | [`page`] | `report.html`: a run as one page |
 //! | [`drawing`] | the graph of stages as Mermaid, DOT or SVG |
 

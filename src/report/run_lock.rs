@@ -68,7 +68,7 @@ pub struct RunLock {
 pub struct LockedRun {
     /// The name.
     pub name: String,
-    /// The number of the run among those of its name.
+    /// The number of the run, counted per name.
     pub number: u32,
     /// The status at the end.
     pub status: RunStatus,
@@ -104,13 +104,16 @@ pub struct LockedStage {
     /// The external files that it read, as `<digest> <bytes> <path>`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sources: Vec<String>,
+    /// The facts of the machine that are in the key, such as the version of an interpreter.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub machine_facts: BTreeMap<String, String>,
     /// The duration of the build, in seconds.
     pub seconds: f64,
-    /// Whether this run built it; false if it was cached.
+    /// Whether this run built it; false if the stage was cached.
     pub ran: bool,
     /// The device that the build computed on.
     pub device: String,
-    /// The relative tolerance of its losses on another device; without one, the output is the same on any machine.
+    /// The relative tolerance of its losses on another device; `None` if the output must be the same on any machine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tolerance: Option<f64>,
     /// The last value of each metric.
@@ -135,10 +138,10 @@ pub struct LockedOutput {
     pub files: Vec<String>,
 }
 
-/// The reason that a text is not a valid lock.
+/// The reason that a string is not a valid lock.
 #[derive(Debug, thiserror::Error)]
 pub enum InvalidLock {
-    /// The text is not TOML, or does not match the format.
+    /// The string is not TOML, or does not match the format.
     #[error("line {line}: {problem}")]
     Format {
         /// The line, from 1.
@@ -155,7 +158,7 @@ pub enum InvalidLock {
     /// A stage is listed twice.
     #[error("stage '{0}' is listed twice")]
     DuplicateStage(String),
-    /// A name has a control character.
+    /// A name contains a control character.
     #[error("invalid name {0:?}")]
     Name(String),
     /// The lock has another format version.
@@ -254,7 +257,7 @@ impl RunLock {
         let end = body.find(&format!("\n{STAGE}\n")).map_or(body.len(), |start| start + 1);
         let (head, stages) = body.split_at(end);
         let Ok(Head { version, run }) = toml::from_str(head) else {
-            // Another version, or a manifest with such a line.
+            // The lock has another version, or its manifest contains such a line.
             let Self { run, stages, .. } = Self::decode(&text)?;
             return Ok(LockSummary { run, ran: stages.iter().filter(|stage| stage.ran).count(), stages: stages.len() });
         };
@@ -312,6 +315,7 @@ mod tests {
             key: Digest::of(b"key"),
             inputs: BTreeMap::from([("in".to_owned(), Digest::of(b"tree"))]),
             sources: vec!["a 'name' in quotes".to_owned(), String::new()],
+            machine_facts: BTreeMap::from([("python".to_owned(), "3.12.1".to_owned())]),
             seconds: 0.5,
             ran: number > 2,
             device: "cpu".to_owned(),

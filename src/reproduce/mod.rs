@@ -1,6 +1,6 @@
-//! Floor 4: a locked run, run again in an empty store and compared stage by stage.
+//! Architecture layer 4: runs a locked manifest again in an empty store and compares every stage.
 //!
-//! | module | noun |
+//! | module | contents |
 //! |---|---|
 //! | [`stage`] | the reproduction of one stage: identical, equal, different |
 
@@ -22,7 +22,7 @@ use crate::report::RunLock;
 use crate::run::Outcome;
 use crate::store::{Store, StoreError};
 
-/// The reason for not attempting a stage that the command line leaves out.
+/// The reason for not attempting a stage that was not requested on the command line.
 pub const NOT_REQUESTED: &str = "not requested";
 
 /// The result of a reproduction.
@@ -37,8 +37,7 @@ pub struct Reproduction {
 }
 
 impl Reproduction {
-    /// Compares the outcome of a run with a lock. `reasons` has the reason why a stage has no output; `requested` are the stages to
-    /// compare.
+    /// Compares the outcome of a run with a lock. `reasons` explains why stages have no output; `requested` are the stages to compare.
     pub fn new(
         lock: &RunLock,
         manifest: &Manifest,
@@ -96,8 +95,8 @@ impl Reproduction {
     }
 }
 
-/// Copies the locked outputs of these stages from another store, for stages that are reproduced alone, and returns them. Their
-/// builds are not recorded, so that a stage with an equal key is still built.
+/// Copies the locked outputs of these stages from another store, for stages that are reproduced alone, and returns them. Does not record
+/// their builds, so that a stage with an equal key is still built.
 ///
 /// # Errors
 /// Returns the first stage whose locked output is missing or damaged in the other store.
@@ -123,7 +122,7 @@ pub fn provide(
     Ok(Ok(provided))
 }
 
-/// Returns an inconsistency between a lock and its manifest, if there is one.
+/// Returns an inconsistency between a lock and its manifest, if any.
 pub fn contradiction(lock: &RunLock, manifest: &Manifest) -> Option<String> {
     let stages: BTreeMap<_, _> = lock.stages.iter().map(|stage| (stage.name.as_str(), stage)).collect();
     lock.stages.iter().find_map(|locked| {
@@ -148,7 +147,7 @@ pub fn contradiction(lock: &RunLock, manifest: &Manifest) -> Option<String> {
     })
 }
 
-/// Collects the reasons why stages have no output, as a renderer of events.
+/// A renderer that collects the reasons why stages have no output.
 #[derive(Debug, Clone, Default)]
 pub struct Reasons(Arc<Mutex<BTreeMap<String, String>>>);
 

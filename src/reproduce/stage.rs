@@ -1,4 +1,4 @@
-//! The verdict of a reproduction on one stage.
+//! The verdict of a reproduction for one stage.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,7 +19,7 @@ pub enum StageReproduction {
         #[serde(skip_serializing_if = "Vec::is_empty")]
         causes: Vec<Cause>,
     },
-    /// The bytes are different, on another device or processor or downstream of such a stage, with every loss within the lock's tolerance.
+    /// The bytes differ, but the stage or one upstream ran on another device or processor, and every loss is within the lock's tolerance.
     Equal {
         /// The relative tolerance.
         tolerance: f64,
@@ -29,13 +29,13 @@ pub enum StageReproduction {
         #[serde(skip_serializing_if = "Vec::is_empty")]
         causes: Vec<Cause>,
     },
-    /// The bytes of a kind without a tolerance are different, but its inputs are equal only within tolerance.
+    /// The bytes differ and the kind has no tolerance, but its inputs are equal only within tolerance.
     NotComparable,
     /// The bytes are different.
     Different {
         /// The possible causes.
         causes: Vec<Cause>,
-        /// The metrics that differ: locked and found.
+        /// The metrics that differ: locked and found values.
         metrics: BTreeMap<String, [Option<f64>; 2]>,
     },
     /// The stage has no output.
@@ -63,9 +63,18 @@ pub enum Cause {
     },
     /// The source files have different content.
     Sources,
+    /// A fact of the machine that determines the output differs.
+    Machine {
+        /// The fact.
+        fact: String,
+        /// Its value in the lock.
+        locked: Option<String>,
+        /// Its value on this machine.
+        here: Option<String>,
+    },
     /// The settings differ, by `--set` or a changed default.
     Settings,
-    /// Everything that determines the output is equal.
+    /// No difference in anything that determines the output.
     NotDeterministic,
 }
 
@@ -75,8 +84,8 @@ impl StageReproduction {
         matches!(self, Self::Identical { .. } | Self::Equal { .. } | Self::NotComparable)
     }
 
-    /// Compares the output of a stage with its lock. `tolerated` are the input ports that read a stage which is
-    /// [`StageReproduction::Equal`], or is downstream of one, so that they cannot have the same bytes.
+    /// Compares the output of a stage with its lock. `tolerated` contains the input ports that read a stage that is
+    /// [`StageReproduction::Equal`] or downstream of one, so that their bytes cannot be the same.
     pub fn of(locked: &LockedStage, found: &StageOutcome, tolerated: &BTreeSet<String>) -> Self {
         let differences = differences(locked, found);
         if locked.trees() == found.record.outputs {
@@ -86,7 +95,7 @@ impl StageReproduction {
         let is_downstream = differences.iter().any(excused);
         let causes: Vec<_> = differences.iter().filter(|cause| !excused(cause)).cloned().collect();
         let here = &found.record;
-        // Older locks have only the model name of the processor, so that it always differs.
+        // Older locks contain only the model name of the processor, which always differs.
         let elsewhere = locked.device != here.device.to_string() || locked.machine.cpu != here.machine.cpu;
         let largest = largest_difference(&locked.metrics, &here.metrics);
         match (locked.tolerance.filter(|_| elsewhere || is_downstream), largest) {
@@ -116,14 +125,21 @@ fn differences(locked: &LockedStage, found: &StageOutcome) -> Vec<Cause> {
     if sources != here {
         causes.push(Cause::Sources);
     }
+    let facts = found.key.key_record.machine_facts();
+    for fact in locked.machine_facts.keys().chain(facts.keys()).collect::<BTreeSet<_>>() {
+        let (locked, here) = (locked.machine_facts.get(fact).cloned(), facts.get(fact).cloned());
+        if locked != here {
+            causes.push(Cause::Machine { fact: fact.clone(), locked, here });
+        }
+    }
     if causes.is_empty() && locked.key != found.record.key {
         causes.push(Cause::Settings);
     }
     causes
 }
 
-/// Returns the largest relative difference of a loss; `None` if the lock has no loss, or one that the new run lacks because it
-/// diverged. Other metrics, such as the last gradient norm, are noise at this scale.
+/// Returns the largest relative difference of a loss; `None` if the lock has no loss, or the new run lacks one because it diverged. Other
+/// metrics, such as the last gradient norm, are too noisy to compare.
 fn largest_difference(locked: &BTreeMap<String, f64>, found: &BTreeMap<String, f64>) -> Option<f64> {
     let losses = locked.iter().filter(|(name, _)| name.starts_with("loss"));
     let differences = losses.map(|(name, value)| Some(distance(*value, *found.get(name)?)));
@@ -144,6 +160,10 @@ impl Cause {
             }
             Self::Input { port } => format!("its input '{port}' differs"),
             Self::Sources => "its source files differ".to_owned(),
+            Self::Machine { fact, locked, here } => {
+                let value = |value: &Option<String>| value.clone().unwrap_or_else(|| "none".to_owned());
+                format!("{fact} {} in the lock, {} on this machine", value(locked), value(here))
+            }
             Self::Settings => "its settings differ".to_owned(),
             Self::NotDeterministic => "not deterministic: the key is the same".to_owned(),
         }
@@ -155,7 +175,7 @@ mod tests {
     use contract::{Device, Digest};
 
     use super::*;
-    use crate::key::{Key, KeyRecord};
+    use crate::key::{Key, KeyInput, KeyRecord};
     use crate::plan::StageKey;
     use crate::report::run_lock::LockedOutput;
     use crate::store::{Machine, Record, SourceSnapshot};
@@ -183,6 +203,7 @@ mod tests {
             key: Digest::of(b"key"),
             inputs: BTreeMap::from([("model".to_owned(), Digest::of(b"model"))]),
             sources: Vec::new(),
+            machine_facts: BTreeMap::new(),
             seconds: 1.0,
             ran: true,
             device: Device::Cpu.to_string(),
@@ -267,6 +288,24 @@ mod tests {
             found.record.revision = 2;
         };
         assert_eq!(of(Some(LIMIT), found(newer), &none), ("equal", vec![revision.clone()]), "with the cause");
+        let python = |found: &mut StageOutcome| {
+            let machine = BTreeMap::from([("python".to_owned(), "3.12.1".to_owned())]);
+            let (settings, inputs) = (serde_json::Map::new(), BTreeMap::new());
+            let key = KeyInput {
+                kind: "k",
+                revision: 1,
+                settings: &settings,
+                seed: None,
+                inputs: &inputs,
+                sources: &[],
+                machine: &machine,
+            };
+            found.key.key_record = key.record();
+            found.record.key = key.key().digest();
+        };
+        let verdict = of(None, found(python), &none);
+        assert_eq!(verdict.1.len(), 1, "{verdict:?}");
+        assert_eq!(verdict.1[0].text(), "python none in the lock, 3.12.1 on this machine");
         // Downstream of a stage that is equal within its tolerance.
         assert_eq!(of(Some(LIMIT), found(another_model), &model), ("equal", vec![]));
         assert_eq!(of(None, found(another_model), &model), ("not comparable", vec![]));

@@ -1,4 +1,4 @@
-//! The output of a stage, compared with that of the build that its reasons compare with.
+//! The comparison of a stage's output with that of the build that its reasons refer to.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -35,7 +35,7 @@ impl OutputComparison {
         let Some(baseline) = baseline else { return Self::default() };
         let unchanged = outputs.iter().filter(|(port, tree)| baseline.outputs.get(*port) == Some(tree));
         let unchanged: Vec<_> = unchanged.map(|(port, _)| port.clone()).collect();
-        // The older output may be removed or damaged by now: then the kind cannot describe the difference.
+        // The older output may have been removed or damaged meanwhile: then the kind cannot describe the difference.
         let readable = |outputs| context.store.objects.readable(outputs);
         let compare = || stage.stage.compare(&readable(&baseline.outputs), &readable(outputs));
         let compared = catch_unwind(AssertUnwindSafe(compare)).ok().flatten();

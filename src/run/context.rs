@@ -1,4 +1,4 @@
-//! What the stages of one run share.
+//! The data shared by the stages of one run.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use crate::manifest::{Manifest, StageDeclaration, StageName};
 use crate::plan::{StageKey, patterns};
 use crate::store::{Hit, LastBuild, OpenRun, Store, StoreError};
 
-/// What the stages of one run share.
+/// The data shared by the stages of one run.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct RunContext<'a> {
     pub(super) manifest: &'a Manifest,
@@ -20,7 +20,7 @@ pub(super) struct RunContext<'a> {
     pub(super) cancel: &'a Cancel,
     pub(super) budget: Budget,
     pub(super) meter: &'a Meter,
-    /// `None` if nothing is recorded: the store is open for reading only.
+    /// `None` if nothing is recorded because the store is open for reading only.
     pub(super) open: Option<&'a OpenRun>,
 }
 
@@ -42,14 +42,14 @@ impl RunContext<'_> {
         Ok(found)
     }
 
-    /// Leases trees. The caller holds the guard under which they were found.
+    /// Leases trees. The caller must hold the guard under which they were found.
     pub(super) fn lease<'d>(&self, trees: impl IntoIterator<Item = &'d Digest>) -> Result<(), StoreError> {
         self.open.map_or(Ok(()), |open| open.lease.hold(trees))
     }
 
     /// Publishes an output that was found in the store.
     pub(super) fn publish_cached(&self, stage: &StageDeclaration, key: &StageKey, hit: &Hit) {
-        // The stage is cached whether the links to its output can be written or not.
+        // The stage is cached even if the links to its output cannot be written.
         if let Err(error) = self.publish(stage, key, &hit.record.outputs, &hit.trees) {
             self.warn(&stage.name, format!("output cached; cannot publish it in the directory of the run: {error}"));
         }

@@ -1,6 +1,7 @@
-//! The decision on one stage whose inputs are known: cached, or ready to run.
+//! The decision on a stage with known inputs: cached, or ready to run.
 //!
-//! It may hash files outside the store, so it has its own thread. It does not wait for the build of another process.
+//! The decision may hash files outside the store, so it is made on a separate thread. It does not wait for the build of
+//! another process.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
@@ -21,11 +22,11 @@ pub(super) struct UndecidedStage<'a> {
     pub(super) stage: &'a StageDeclaration,
     /// The tree that each input port reads.
     pub(super) inputs: BTreeMap<String, Digest>,
-    /// Its key, if the fast path found that it has no build on record.
+    /// Its key, if the fast path found that it has no recorded build.
     pub(super) never_built: Option<StageKey>,
 }
 
-/// Finds out whether the output of a stage is in the store.
+/// Determines whether the output of a stage is in the store.
 pub(super) fn decide(
     decider: &Decider<'_>,
     context: RunContext<'_>,
@@ -65,7 +66,8 @@ pub(super) fn decide(
     }
 }
 
-/// Returns a callback that reports the bytes of sources that were hashed, and returns false once the run is interrupted.
+/// Returns a callback that reports the number of hashed bytes of sources, and returns false once the run is
+/// interrupted.
 fn report_hashing<'a>(context: RunContext<'a>, stage: &StageDeclaration) -> impl FnMut(u64) -> bool + use<'a> {
     let (name, progress) = (stage.name.to_string(), Progress::default());
     progress.start("hash sources", Unit::Bytes, None);
@@ -88,8 +90,8 @@ fn missing_sources(stage: &StageDeclaration, missing: &[Reason]) -> Failure {
     let hint = match source_setting(stage) {
         (setting, true) => format!("set '{setting}' of stage '{name}' to the paths of the files"),
         (setting, false) => format!(
-            "set the path of the files: --set 'stages.{name}.{setting}=\"data/file-*.json.gz\"', or the same setting in the \
-             manifest or in machine.toml beside it"
+            "set the path of the files: --set 'stages.{name}.{setting}=\"PATH\"', or the same setting in the manifest \
+             or in machine.toml beside it"
         ),
     };
     StageError::new(message).hint(hint).into()

@@ -1,4 +1,4 @@
-//! The dependencies of the stages of a run that are not done yet.
+//! Tracks the dependencies of the unfinished stages of a run.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,7 +6,7 @@ use crate::graph::Graph;
 use crate::manifest::StageName;
 use crate::plan::StageOutputs;
 
-/// The wanted stages in the order of the graph, and those of them whose inputs are done.
+/// The wanted stages in the order of the graph, and those whose inputs are done.
 pub(super) struct DependencyTracker {
     order: Vec<StageName>,
     /// The index of each stage in the order.
@@ -18,7 +18,8 @@ pub(super) struct DependencyTracker {
 }
 
 impl DependencyTracker {
-    /// Starts with the stages unblocked whose inputs are all `provided`. `wanted` holds every other upstream stage of its stages.
+    /// Creates a tracker; stages are unblocked at once if all their inputs are `provided`. `wanted` must contain every other upstream stage
+    /// of its stages.
     pub(super) fn new(graph: &Graph, wanted: &BTreeSet<StageName>, provided: &StageOutputs) -> Self {
         let order: Vec<_> = graph.order().iter().filter(|name| wanted.contains(*name)).cloned().collect();
         let indexes = order.iter().enumerate().map(|(index, name)| (name.clone(), index)).collect();
@@ -39,7 +40,7 @@ impl DependencyTracker {
         std::mem::take(&mut self.unblocked).into_iter().map(|index| self.order[index].clone()).collect()
     }
 
-    /// Marks a stage as done, which unblocks those that waited for it alone.
+    /// Marks a stage as done, which unblocks the stages that waited only for it.
     pub(super) fn finish(&mut self, graph: &Graph, stage: &StageName) {
         for dependent in graph.dependents_of(stage) {
             let Some(index) = self.indexes.get(dependent).copied() else { continue };

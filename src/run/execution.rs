@@ -1,8 +1,8 @@
-//! A stale stage, from the lock of its key to its output.
+//! The execution of a stale stage, from acquiring the lock of its key to its output.
 //!
-//! The order of the steps makes sure that a kill at any point leaves a store that works: acquire the lock of the key; check whether
-//! another process built it meanwhile; empty the staging directory and keep the scratch directory; run; check that no input changed;
-//! then [`super::saving`].
+//! The order of the steps ensures that a kill at any point leaves a consistent store: acquire the lock of the key; check whether another
+//! process built it meanwhile; empty the staging directory and keep the scratch directory; run; check that no input changed; then
+//! [`super::saving`].
 
 use std::collections::BTreeMap;
 use std::time::{Instant, SystemTime};
@@ -25,15 +25,15 @@ pub(super) struct Attempt {
     /// Bytes that it read.
     pub(super) read: u64,
     pub(super) started: SystemTime,
-    /// How long it took, in seconds.
+    /// Its duration, in seconds.
     pub(super) seconds: f64,
     pub(super) usage: Usage,
     pub(super) resources: Resources,
 }
 
 impl RunContext<'_> {
-    /// Acquires the lock of a stale stage's key, calls `starts`, runs the stage, saves its output and releases the lock. If another
-    /// process or stage finished a build meanwhile, the stage is cached, unless it is forced.
+    /// Acquires the lock of a stale stage's key, calls `starts`, runs the stage, saves its output and releases the lock. If another process
+    /// or stage has finished a build meanwhile, the stage is cached, unless it is forced.
     pub(super) fn execute(
         &self,
         stage: &StageDeclaration,
@@ -49,7 +49,7 @@ impl RunContext<'_> {
         let Some(lock) = self.store.work.lock(key, &LockHolder::this(stage.name.as_str()))? else {
             return Ok(Message::Locked(stale));
         };
-        // Under the lock the builds on record can no longer change.
+        // While the lock is held, the recorded builds cannot change.
         let look_up = || -> Result<_, StoreError> {
             let builds = self.store.builds.of(key)?;
             let is_cached = builds.count() > 0 && !stale.forced;
@@ -60,7 +60,7 @@ impl RunContext<'_> {
             self.publish_cached(stage, &stale.key, &hit);
             return Ok(Message::Cached(stale.key, hit));
         }
-        // The stage may have waited for its share for hours.
+        // The stage may have waited hours for its share.
         let touched = stale.key.sources.touched().next().map(ToOwned::to_owned);
         if let Some(path) = touched {
             return Ok(Message::SourceChanged(stale, path));
@@ -74,7 +74,7 @@ impl RunContext<'_> {
     /// Sends the start of a stage and warnings about it.
     ///
     /// # Errors
-    /// When it needs more than the machine has: its inputs determine more than was known before the run.
+    /// Returns an error if the stage needs more than the machine has: its inputs are known only now.
     fn announce(&self, stage: &StageDeclaration, stale: &StaleStage, resources: Resources) -> Result<(), Failure> {
         let StaleStage { key, reasons, baseline, cost, .. } = stale;
         let name = &stage.name;
@@ -97,7 +97,7 @@ impl RunContext<'_> {
             }
             self.warn(name, shortfall.text());
         }
-        // A stage whose kind panics here can still run.
+        // If the kind panics here, the stage can still run.
         let inputs = self.store.objects.readable(&key.inputs);
         let advice = catch_panic(|| Ok(lint::of(self.manifest, stage, &inputs))).unwrap_or_default();
         advice.iter().filter(|advice| advice.warning.is_some()).for_each(|advice| self.warn(name, advice.full_text()));
@@ -153,7 +153,7 @@ impl RunContext<'_> {
         Ok(Attempt { staged: context.outputs.finish()?, read, started, seconds, usage, resources })
     }
 
-    /// Checks that the inputs are not damaged: no output may come from a blob that was changed in the store.
+    /// Checks that the inputs are not damaged: no output may be computed from a blob that was changed in the store.
     fn check_inputs(&self, inputs: &BTreeMap<String, Digest>, when: &str) -> Result<(), Failure> {
         for (port, digest) in inputs {
             let damage = match self.store.objects.check(*digest) {

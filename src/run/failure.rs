@@ -1,4 +1,4 @@
-//! Why a stage has no output.
+//! The reasons that a stage has no output.
 
 use std::any::Any;
 use std::cell::RefCell;
@@ -8,12 +8,12 @@ use contract::StageError;
 
 use crate::store::StoreError;
 
-/// Why a stage has no output.
+/// The reason that a stage has no output.
 #[derive(Debug)]
 pub(super) enum Failure {
     /// The run was interrupted.
     Interrupted,
-    /// The machine cannot run the stage, for this reason, and its settings say to skip it then.
+    /// The machine cannot run the stage, for this reason, and its settings request to skip it in that case.
     Skipped(String),
     /// The stage failed.
     Stage(contract::error::Failure),
@@ -41,12 +41,11 @@ impl From<StageError> for Failure {
 }
 
 thread_local! {
-    /// Where this thread panicked last, while its panics are caught; `None` while they are not.
+    /// The location of this thread's last panic, while its panics are caught; `None` otherwise.
     static CAUGHT: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 
-/// Returns whether a panic of this thread becomes the failure of a stage, and keeps its location for the message. For the panic
-/// hook.
+/// Returns whether a panic of this thread becomes the failure of a stage, and stores its location for the message. For the panic hook.
 pub fn is_caught(panic: &PanicHookInfo<'_>) -> bool {
     let keep = |caught: &RefCell<Option<String>>| {
         let mut caught = caught.borrow_mut();
@@ -54,11 +53,11 @@ pub fn is_caught(panic: &PanicHookInfo<'_>) -> bool {
         *location = panic.location().map(|location| format!(" at {location}")).unwrap_or_default();
         true
     };
-    // A thread that ends has no such value any more.
+    // A thread that is ending no longer has this value.
     CAUGHT.try_with(keep).unwrap_or(false)
 }
 
-/// Does some work for a stage. A panic in it becomes a failure of the stage.
+/// Calls `work` for a stage. A panic in it becomes a failure of the stage.
 pub(super) fn catch_panic<T>(work: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
     let outer = CAUGHT.replace(Some(String::new()));
     let done = catch_unwind(AssertUnwindSafe(work));

@@ -1,6 +1,6 @@
-//! Cached stages that need no file outside the store to be hashed and nothing to be waited for: most stages of most runs.
+//! The fast path for cached stages that need neither hashing of files outside the store nor waiting: most stages of most runs.
 //!
-//! They are looked up together, under one guard and with one line in the lease. If the guard is taken they are decided on their own
+//! They are looked up together, under one guard and with one line in the lease. If the guard is taken, they are decided on their own
 //! threads, which wait for it.
 
 use std::collections::BTreeMap;
@@ -22,7 +22,7 @@ pub(super) fn look_up(decider: &Decider<'_>, context: RunContext<'_>, stages: &[
     };
     let unknown = || vec![FastPath::Unknown; stages.len()];
     let Some(_guard) = context.store.leases.try_guard() else { return unknown() };
-    // A stage that panics or fails here is decided on its own thread, which reports it.
+    // A stage that panics or fails here is decided on its own thread, which reports the failure.
     let found = parallel::map(stages, |stage| catch_panic(|| find(stage)).unwrap_or(FastPath::Unknown));
     let outputs = found.iter().filter_map(|found| match found {
         FastPath::Cached(_, hit) => Some(&hit.record.outputs),

@@ -1,8 +1,8 @@
-//! The memory that this process may use: that of the machine, limited by its cgroups and by `ulimit -v` (Linux).
+//! The memory that this process may use: that of the machine, limited by cgroups and by `ulimit -v` (Linux).
 //!
-//! The limit of a cgroup applies to all below it, so each directory from the process's own up to the root is read: `memory.max` in
-//! version 2, `memory.limit_in_bytes` in version 1. In a container the path that `/proc/self/cgroup` names may not exist; then the
-//! mounted root is the container's own.
+//! The limit of a cgroup applies to all cgroups below it, so each directory from the process's own up to the root is read: `memory.max` in
+//! version 2, `memory.limit_in_bytes` in version 1. In a container the path that `/proc/self/cgroup` names may not exist; in that case the
+//! mounted root is the container's own cgroup.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ pub(super) fn available() -> Option<u64> {
     of_system(Path::new("/"))
 }
 
-/// Does the same for the system whose `/proc` and `/sys` are below `root`.
+/// Does the same as [`available`] for a system whose `/proc` and `/sys` are below `root`.
 fn of_system(root: &Path) -> Option<u64> {
     let read = |path: &str| fs::read_to_string(root.join(path)).unwrap_or_default();
     let total = value(&read("proc/meminfo"), "MemTotal:")?.strip_suffix("kB")?.trim().parse::<u64>().ok()? << 10;
@@ -24,12 +24,12 @@ fn of_system(root: &Path) -> Option<u64> {
     Some(cgroups.chain(address_space).fold(total, u64::min))
 }
 
-/// Returns the rest of the line that begins with a name.
+/// Returns the rest of the line that begins with `name`.
 fn value<'t>(text: &'t str, name: &str) -> Option<&'t str> {
     text.lines().find_map(|line| line.strip_prefix(name)).map(str::trim)
 }
 
-/// Returns the least limit of a cgroup and of those above it; `line` is `hierarchy:controllers:path`.
+/// Returns the lowest limit of a cgroup and its ancestors; `line` is `hierarchy:controllers:path`.
 fn cgroup_limit(mount: &Path, line: &str) -> Option<u64> {
     let mut fields = line.splitn(3, ':').skip(1);
     let (controllers, path) = (fields.next()?, fields.next()?);

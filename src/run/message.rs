@@ -1,4 +1,4 @@
-//! What the thread of a stage sends to the scheduler.
+//! Messages from the threads of stages to the scheduler.
 
 use std::path::PathBuf;
 
@@ -10,7 +10,7 @@ use super::outcome::StageOutcome;
 use crate::plan::{Baseline, Reason, StageKey};
 use crate::store::Hit;
 
-/// What the thread of a stage found out.
+/// The result that the thread of a stage sends.
 pub(super) enum Message {
     /// The output of the stage is in the store.
     Cached(StageKey, Box<Hit>),
@@ -20,12 +20,12 @@ pub(super) enum Message {
     Locked(Box<StaleStage>),
     /// The stage has the lock of its key and runs from now on.
     Started,
-    /// This file outside the store has changed since the stage was decided, and the stage did not run.
+    /// This file outside the store has changed since the stage was decided, so the stage did not run.
     SourceChanged(Box<StaleStage>, PathBuf),
     /// The stage ran.
     Built {
         outcome: Box<StageOutcome>,
-        /// How long the build took, in seconds.
+        /// The duration of the build, in seconds.
         seconds: f64,
         /// Its output compared with the baseline.
         comparison: OutputComparison,
@@ -39,10 +39,10 @@ pub(super) enum Message {
 pub(super) struct StaleStage {
     pub(super) key: StageKey,
     pub(super) reasons: Vec<Reason>,
-    /// The build that the reasons compare with.
+    /// The build that the reasons refer to.
     pub(super) baseline: Option<Baseline>,
-    /// What it costs with these inputs.
+    /// Its cost with its current inputs.
     pub(super) cost: Cost,
-    /// Whether it runs even if its output is in the store by then.
+    /// Whether it runs even if its output is in the store.
     pub(super) forced: bool,
 }

@@ -1,9 +1,9 @@
-//! Floor 4: executes what the plan decides. Whether a stage is stale is decided by [`crate::plan::Decider`] alone, with the inputs
-//! as they turn out.
+//! Architecture layer 4: executes what the plan decides. Only [`crate::plan::Decider`] decides whether a stage is stale, once its inputs
+//! are known.
 //!
-//! The `scheduler` owns all state. It finds the stages whose inputs are done (`dependencies`), looks cached ones up together
-//! (`lookup`), has the others decided (`decision`), and runs stale ones (`execution`, then `saving`) within their `resources`.
-//! A stage goes through these states, one enum in `scheduler`:
+//! The `scheduler` owns all state. It finds the stages whose inputs are done (`dependencies`), looks up cached stages together (`lookup`),
+//! decides on the others in threads (`decision`), and runs stale stages (`execution`, then `saving`) within their `resources`. A stage goes
+//! through these states, one enum in `scheduler`:
 //!
 //! ```text
 //! blocked -> deciding -> ready -> running -> done
@@ -13,9 +13,9 @@
 //!            +--> done                  (cached)
 //! ```
 //!
-//! A running stage may turn out to be cached: it was built while it waited for its share. Each state but `done` may also end
-//! without an output: the stage failed, or it was skipped because an upstream stage has no output, the run was interrupted, or the stage is optional and the
-//! machine cannot run it.
+//! A running stage may turn out to be cached if it was built while it waited for its share. Each state but `done` may also end without an
+//! output: the stage failed, or it was skipped because an upstream stage has no output, the run was interrupted, or the stage is optional
+//! and the machine cannot run it.
 
 mod comparison;
 mod context;

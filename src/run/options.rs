@@ -1,4 +1,4 @@
-//! What a run is asked for.
+//! The options of a run.
 
 use std::collections::BTreeSet;
 
@@ -8,16 +8,16 @@ use super::resources::Budget;
 use crate::manifest::StageName;
 use crate::plan::StageOutputs;
 
-/// How to run.
+/// The options of a run.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// What all stages together may use.
+    /// The resources of all stages together.
     pub budget: Budget,
-    /// Whether a failure also keeps stages from starting that do not depend on the failed one.
+    /// Whether, after a failure, stages that do not depend on the failed one are not started either.
     pub fail_fast: bool,
     /// The stages to bring up to date, with all their upstream stages that are not provided.
     pub wanted: BTreeSet<StageName>,
-    /// Outputs of stages that are used whatever the keys of these stages are.
+    /// Outputs of stages that are used unchanged, whatever the keys of the stages.
     pub provided: StageOutputs,
     /// Interrupts the run.
     pub cancel: Cancel,

@@ -16,24 +16,24 @@ pub struct Outcome {
     pub summary: Summary,
     /// The stages that have an output.
     pub stages: BTreeMap<StageName, StageOutcome>,
-    /// How long it took, in seconds.
+    /// The duration, in seconds.
     pub seconds: f64,
 }
 
 /// A stage that has an output.
 #[derive(Debug, Clone)]
 pub struct StageOutcome {
-    /// Its key, with what it was computed from.
+    /// Its key, with the data that it was computed from.
     pub key: StageKey,
     /// The build that is used.
     pub record: Record,
     /// The files of each of its ports.
     pub trees: BTreeMap<String, Tree>,
-    /// Whether it ran; else its output was in the store.
+    /// Whether it ran; otherwise its output was in the store.
     pub ran: bool,
-    /// Whether it ran and its output differs from the build that is used, or from every earlier one.
+    /// Whether it ran and its output differs from the build that is used, or from every earlier build.
     pub differs: bool,
-    /// Builds of its key before this run.
+    /// The number of builds of its key before this run.
     pub earlier: usize,
 }
 
@@ -46,7 +46,7 @@ pub struct Summary {
     pub cached: usize,
     /// Stages that failed.
     pub failed: usize,
-    /// Stages that could not run, or were not started. A run in which none failed is done all the same: the machine could not run an
+    /// Stages that could not run, or were not started. A run with skipped but no failed stages is still done: the machine could not run an
     /// optional stage.
     pub skipped: usize,
     /// Whether the run was interrupted.
@@ -56,7 +56,7 @@ pub struct Summary {
 }
 
 impl Summary {
-    /// Returns how the run ended.
+    /// Returns the status at the end of the run.
     pub const fn status(&self) -> RunStatus {
         match self {
             Self { interrupted: true, .. } => RunStatus::Interrupted,

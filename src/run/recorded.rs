@@ -1,4 +1,4 @@
-//! A run that is recorded in the store: its events while it goes on, its page and its lock when it has ended.
+//! A run that is recorded in the store: its events while it runs, its page and its lock at the end.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -35,16 +35,16 @@ pub struct RecordedRun {
     pub outcome: Outcome,
     /// The purposes for which events were lost; a warning was printed.
     pub lost: Vec<Purpose>,
-    /// Whether its lock was written.
+    /// Whether the lock of the run was written.
     pub written: Result<(), StoreError>,
 }
 
 impl RecordedRun {
-    /// Runs the stages ([`super::run`]) and records the run; the renderers show it. A lease protects its inputs and outputs while it
-    /// goes on, and its lock does from then on. In a store that is open for reading only nothing is recorded.
+    /// Runs the stages ([`super::run`]) and records the run; the renderers show it. A lease protects its inputs and outputs during the run,
+    /// and its lock does afterwards. In a store that is open for reading only nothing is recorded.
     ///
     /// # Errors
-    /// If the run cannot be started in the store; then nothing has run.
+    /// Returns an error if the run cannot be started in the store; then nothing has run.
     pub fn execute(
         decider: Decider<'_>,
         graph: &Graph,
@@ -105,8 +105,8 @@ struct EndedRun<'a> {
 }
 
 impl EndedRun<'_> {
-    /// Whether `latest` is switched to this run, in which everything that was requested is done: a run of a part of the stages
-    /// (`--until`) replaces the latest run only if it has all of that run's stages that the manifest still has.
+    /// Returns whether `latest` is switched to this run, in which everything that was requested is done. A run of some of the stages
+    /// (`--until`) replaces the latest run only if it includes all stages of that run that are still in the manifest.
     fn replaces(&self, store: &Store, latest: Option<&RunDir>) -> Result<bool, StoreError> {
         let Self { manifest, options, .. } = self;
         let Some(latest) = latest.filter(|_| options.wanted.len() < manifest.stages.len()) else { return Ok(true) };
@@ -116,7 +116,7 @@ impl EndedRun<'_> {
             .all(|stage| options.wanted.contains(stage.as_str()) || !manifest.stages.contains_key(stage.as_str())))
     }
 
-    /// Links the pages of the runs in which the cached stages ran, which have their notes and charts.
+    /// Adds links from each cached stage to the page of the run in which it ran, which has its notes and charts.
     fn link_earlier_pages(&self, store: &Store, page: &LivePage) {
         let mut there: BTreeMap<(&str, u32), bool> = BTreeMap::new();
         for (name, stage) in self.outcome.stages.iter().filter(|(_, stage)| !stage.ran) {
@@ -164,6 +164,7 @@ fn locked(stage: &StageDeclaration, outcome: &StageOutcome) -> LockedStage {
         key: record.key,
         inputs: key.inputs.clone(),
         sources: key.sources.files().map(SourceFile::line).collect(),
+        machine_facts: key.key_record.machine_facts(),
         seconds: record.seconds,
         ran: *ran,
         device: record.device.to_string(),

@@ -1,8 +1,8 @@
-//! The share of the machine of each running stage: threads and memory are counted pools, `gpu` is a pool of depth one.
+//! The share of the machine that each running stage gets: threads and memory are counted pools, and `gpu` is a pool for one stage.
 //!
-//! A stage starts when its memory, at least one thread and, if it computes on the device, the `gpu` pool are free. It gets all free
-//! threads if no other stage is ready, else an even share, and never more than it can use. A stage that needs more memory than the
-//! whole budget gets the whole budget, and runs when no other stage holds any. Shares change how long a stage takes and nothing else.
+//! A stage starts when its memory, at least one thread and, if it computes on the device, the `gpu` pool are free. It gets all free threads
+//! if no other stage is ready, else an even share, and never more than it can use. A stage that needs more memory than the whole budget
+//! gets the whole budget, and runs when no other stage holds any memory. Shares affect only how long a stage takes.
 
 use std::path::Path;
 
@@ -12,18 +12,18 @@ use super::memory;
 use crate::manifest::ExecSettings;
 use crate::plan::fit::{Available, free_disk};
 
-/// What all stages together may use.
+/// The resources of all stages together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Budget {
     /// Threads.
     pub threads: usize,
     /// Bytes of memory that stages share.
     pub memory: u64,
-    /// Bytes of memory that one stage may need, if known: all that `[exec]` and the machine allow.
+    /// The memory that one stage may need, in bytes, if known: all that `[exec]` and the machine allow.
     pub available: Option<u64>,
-    /// Whether stages run that need more than is available.
+    /// Whether to run stages that need more than is available.
     pub allow_oversize: bool,
-    /// Stages at the same time.
+    /// The maximum number of stages at the same time.
     pub jobs: usize,
     /// The compute device.
     pub device: Device,
@@ -38,7 +38,7 @@ impl Budget {
         Self { threads, memory, available, allow_oversize: false, jobs: threads, device: Device::Auto }
     }
 
-    /// Returns what `[exec]` sets, else this machine's; without a number of jobs there are as many as threads.
+    /// Returns the settings of `[exec]`, else the values of this machine; the default number of jobs is that of threads.
     pub fn of(exec: &ExecSettings) -> Self {
         let machine = Self::of_this_machine();
         let threads = exec.threads.map_or(machine.threads, usize::from);
@@ -52,7 +52,7 @@ impl Budget {
         }
     }
 
-    /// Returns what one stage may use, with the store in `cache`.
+    /// Returns what one stage may use, for a store in `cache`.
     pub fn available(&self, cache: &Path) -> Available {
         Available { memory: self.available, disk: free_disk(cache), device: self.device }
     }
@@ -71,7 +71,7 @@ pub(super) struct Pools {
 /// What one running stage holds until [`Pools::release`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Share {
-    /// What the stage may use.
+    /// The resources that the stage may use.
     pub(super) resources: Resources,
     gpu: bool,
 }
@@ -82,7 +82,7 @@ impl Pools {
         Self { budget, threads: budget.threads, memory: budget.memory, jobs: budget.jobs, gpu: true }
     }
 
-    /// Returns whether no stage can start, whatever it needs.
+    /// Returns whether no stage can start, whatever its needs.
     pub(super) fn are_empty(&self) -> bool {
         self.jobs == 0 || self.threads == 0
     }

@@ -8,7 +8,7 @@ use super::resources::Share;
 use crate::events::{Event, EventSender};
 use crate::manifest::StageName;
 
-/// How often the counters of running stages are sampled.
+/// The interval at which the counters of running stages are sampled.
 pub(super) const SAMPLE_INTERVAL: Duration = Duration::from_millis(100);
 
 /// A running stage.
@@ -25,7 +25,7 @@ pub(super) struct Running {
 }
 
 impl Running {
-    /// Starts now.
+    /// Creates a running stage that starts now.
     pub(super) fn new(share: Share, key: Digest) -> Self {
         let now = Instant::now();
         Self { share, key, progress: Progress::default(), has_started: false, since: now, sampled: now }
@@ -38,7 +38,7 @@ impl Running {
         }
     }
 
-    /// Sends the notes of the stage and its progress: at first ten times a second, after some minutes once a second, so that the
+    /// Sends the notes and the progress of the stage: progress at first ten times a second, after some minutes once a second, so that the
     /// record of a long run stays small.
     pub(super) fn sample(&mut self, name: &StageName, events: &EventSender) {
         if !self.has_started {

@@ -1,4 +1,4 @@
-//! The output of a stage, from the staging directory to its record.
+//! Saves the output of a stage, from the staging directory to its record.
 //!
 //! The output is moved into the store; its record is written, which makes it a build; it is published under the run's name; the
 //! scratch directory is removed.
@@ -17,7 +17,7 @@ use crate::manifest::StageDeclaration;
 use crate::store::{KeyBuilds, KeyLock, Lookup, Machine, Record, StoreError, milliseconds};
 
 impl RunContext<'_> {
-    /// Saves the output of a stage, whose key has these earlier `builds`.
+    /// Saves the output of a stage; `builds` are the earlier builds of its key.
     pub(super) fn save(
         &self,
         stage: &StageDeclaration,
@@ -30,7 +30,7 @@ impl RunContext<'_> {
         let Attempt { staged, read, started, seconds, usage, resources } = attempt;
         let StaleStage { key, baseline, cost, .. } = stale;
         let earlier_seconds = progress.earlier_seconds();
-        // Until a record names them, only the guard protects the new blobs from being removed as unreferenced.
+        // Until a record names the new blobs, only the guard protects them from being removed as unreferenced.
         let guard = self.store.leases.guard()?;
         let outputs = self.store.objects.adopt(staged)?;
         let record = Record {
@@ -64,7 +64,7 @@ impl RunContext<'_> {
         self.lease(record.outputs.values())?;
         drop(guard);
         let comparison = OutputComparison::new(baseline.as_ref(), self, stage, &key, &outputs);
-        // The build is on record: a failure from here on costs a link or disk space, not the build.
+        // The build is recorded: a failure from here on loses a link or disk space, not the build.
         let published = self.publish(stage, &key, &record.outputs, &trees).and_then(|()| self.store.work.clear(lock));
         if let Err(error) = published {
             progress.warn(format!("output saved; cleanup failed: {error}"));
@@ -73,7 +73,7 @@ impl RunContext<'_> {
         Ok(Message::Built { outcome, seconds, comparison })
     }
 
-    /// Returns the build that is used, with its files: the first undamaged one of the key. Warns if builds of the key differ.
+    /// Returns the build that is used, with its files: the first undamaged build of the key. Warns if builds of the key differ.
     fn used_build(
         &self,
         stage: &StageDeclaration,

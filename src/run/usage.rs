@@ -1,6 +1,6 @@
 //! The memory and processor time of a stage (Linux).
 //!
-//! The system counts both for the process, so they are recorded only if no other stage ran at the same time.
+//! The operating system counts both per process, so they are recorded only if no other stage ran at the same time.
 
 use std::fs;
 use std::sync::{Mutex, PoisonError};
@@ -14,7 +14,7 @@ pub(super) struct Meter(Mutex<Counts>);
 #[derive(Debug, Default)]
 struct Counts {
     running: usize,
-    /// Stages started so far.
+    /// The number of stages started so far.
     started: u64,
 }
 
@@ -22,17 +22,17 @@ struct Counts {
 #[derive(Debug)]
 pub(super) struct Measurement<'m> {
     meter: &'m Meter,
-    /// Number of stages started so far, including this one; `None` if another one was running.
+    /// The number of stages started so far, including this one; `None` if another one was running.
     alone: Option<u64>,
     processor: Option<f64>,
 }
 
-/// What a stage used.
+/// The resources that a stage used.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Usage {
-    /// Peak of the bytes that the process held.
+    /// The peak memory of the process, in bytes.
     pub(super) peak_memory: Option<u64>,
-    /// Seconds of processor time, of all threads.
+    /// The processor time of all threads, in seconds.
     pub(super) cpu_seconds: Option<f64>,
 }
 
@@ -51,7 +51,7 @@ impl Meter {
 }
 
 impl Measurement<'_> {
-    /// Returns what the stage used so far, if no other one ran meanwhile.
+    /// Returns what the stage has used so far, if no other stage ran meanwhile.
     pub(super) fn usage(&self) -> Usage {
         let started = self.meter.0.lock().unwrap_or_else(PoisonError::into_inner).started;
         if self.alone != Some(started) {

@@ -1,4 +1,4 @@
-//! Errors and damage of a store. Messages are lowercase fragments; [`StoreError::hint`] says what to do.
+//! Errors and damage of a store. Messages are lowercase fragments; [`StoreError::hint`] returns the hint.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -12,13 +12,13 @@ pub const FORMAT: u32 = 2;
 /// The result of store code.
 pub type Result<T, E = StoreError> = std::result::Result<T, E>;
 
-/// Why the store cannot do what was asked.
+/// The reason that the store cannot do what was requested.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The operating system refused.
+    /// The operating system returned an error.
     #[error("cannot {attempt} {}: {source}", path.display())]
     Io {
-        /// What was attempted: "read", "write", "lock".
+        /// The attempted action: "read", "write", "lock".
         attempt: &'static str,
         /// The file or directory.
         path: PathBuf,
@@ -33,10 +33,10 @@ pub enum StoreError {
         /// The reason.
         source: io::Error,
     },
-    /// The path given for the store is a file.
+    /// The path given as the store is a file.
     #[error("{} is a file, not a directory", .0.display())]
     NotADirectory(PathBuf),
-    /// The directory given for the store has other contents.
+    /// The directory given as the store has other contents.
     #[error("{} is not a store: it holds other files", .0.display())]
     NotAStore(PathBuf),
     /// The store has a format that this program does not know.
@@ -62,7 +62,7 @@ pub enum StoreError {
         run: String,
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The problem with it.
         source: io::Error,
     },
     /// The store was opened read-only.
@@ -73,13 +73,13 @@ pub enum StoreError {
     Unbuildable {
         /// The stages that are not cached.
         stages: Vec<String>,
-        /// Why it cannot be written.
+        /// The reason that it cannot be written.
         because: Box<StoreError>,
     },
     /// An object of the store is damaged or missing.
     #[error("{0}")]
     Damaged(Damage),
-    /// Objects are damaged, so it is unknown which blobs are needed and nothing may be removed.
+    /// Objects are damaged, so it is unknown which blobs are needed, and nothing may be removed.
     #[error("cannot determine what is needed: {} in the store: {}", count(.0.len()), list(.0))]
     Unaccountable(Vec<Damage>),
     /// A stage's output cannot be adopted.
@@ -89,7 +89,7 @@ pub enum StoreError {
         port: String,
         /// The file in the tree.
         path: String,
-        /// What is wrong.
+        /// The problem.
         problem: &'static str,
     },
     /// A run, stage or port name that is not safe as a file name.
@@ -114,8 +114,7 @@ impl StoreError {
         move |source| Self::Source { path, source }
     }
 
-    /// Whether the store or its file system is the cause (exit code 4), rather than an external file, a stage or a request
-    /// to stop.
+    /// Returns whether the store or its file system is the cause (exit code 4), rather than an external file, a stage or a request to stop.
     pub const fn is_store_failure(&self) -> bool {
         !matches!(
             self,
@@ -123,13 +122,13 @@ impl StoreError {
         )
     }
 
-    /// Whether the file system or its permissions do not allow writing.
+    /// Returns whether the file system or its permissions do not allow writing.
     pub fn is_write_denied(&self) -> bool {
         use io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem};
         matches!(self, Self::Io { source, .. } if matches!(source.kind(), PermissionDenied | ReadOnlyFilesystem))
     }
 
-    /// What to do about it.
+    /// Returns the hint.
     pub fn hint(&self) -> Option<&'static str> {
         use io::ErrorKind;
         const MISPLACED: &str = "something else is in its place: `pipeline cache verify --repair` moves it aside";
@@ -170,7 +169,7 @@ impl StoreError {
     }
 }
 
-/// Whether opening failed because the path is a symbolic link.
+/// Returns whether opening failed because the path is a symbolic link.
 pub(super) fn is_link(error: &io::Error) -> bool {
     error.raw_os_error() == Some(nix::libc::ELOOP)
 }
@@ -192,9 +191,9 @@ fn list(damage: &[Damage]) -> String {
 pub struct Damage {
     /// The object.
     pub object: Object,
-    /// What is wrong with it.
+    /// The problem with it.
     pub fault: Fault,
-    /// Where it was moved to, if it was.
+    /// The path that it was moved to, if it was moved.
     pub aside: Option<PathBuf>,
 }
 
@@ -210,39 +209,39 @@ pub enum Object {
     /// The record of a build.
     #[error("record {}", .0.display())]
     Record(PathBuf),
-    /// Another file: of a run, an index, a lock.
+    /// Another file: of a run, an index or a lock.
     #[error("{}", .0.display())]
     File(PathBuf),
 }
 
 impl Object {
-    /// Reports the object as missing.
+    /// Returns the damage that reports the object as missing.
     pub(super) const fn missing(self) -> Damage {
         Damage { object: self, fault: Fault::Missing, aside: None }
     }
 }
 
-/// What is wrong with an object.
+/// The problem with an object.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {
     /// It does not exist.
     #[error("is missing")]
     Missing,
-    /// It has another length.
+    /// Its length differs.
     #[error("has {found} bytes instead of {expected}")]
     Size {
-        /// Expected bytes.
+        /// The expected number of bytes.
         expected: u64,
-        /// Actual bytes.
+        /// The actual number of bytes.
         found: u64,
     },
-    /// It has other bytes.
+    /// Its bytes differ.
     #[error("was modified: its content has digest {}", .found.short())]
     Content {
         /// The digest of its bytes.
         found: Digest,
     },
-    /// It is truncated, or not in its format.
+    /// It is truncated, or does not match its format.
     #[error("cannot be read: {0}")]
     Format(String),
 }

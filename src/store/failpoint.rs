@@ -1,8 +1,8 @@
 //! Points at which a test kills the process, to show that a crash there loses nothing.
 //!
 //! `PIPELINE_FAILPOINT=create-before-rename:2` sends the process SIGKILL when it passes the point for the second time;
-//! `create-before-rename:2:stop` stops it there until it is sent SIGCONT, while other processes continue.
-//! Without the variable a point costs one comparison. `tests/crash` kills at every point and checks that the next run is right.
+//! `create-before-rename:2:stop` stops it there until it receives SIGCONT, while other processes continue. Without the variable, a point
+//! costs one comparison. `tests/crash` kills at every point and checks that the next run is correct.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -51,9 +51,9 @@ pub const MAINTENANCE_POINTS: [&str; 11] = [
     "copy-before-rename",
 ];
 
-/// In `cache gc`, after it read the leases and before it reads the locks of runs.
+/// In `cache gc`, after it has read the leases and before it reads the locks of runs.
 pub const GC_AFTER_LEASES: &str = "gc-after-leases";
-/// In an export, after it made its temporary directory.
+/// In an export, after it has created its temporary directory.
 pub const EXPORT_AFTER_CLAIM: &str = "export-after-claim";
 
 /// The point at which to signal the process.
@@ -66,14 +66,14 @@ struct Wanted {
 static WANTED: OnceLock<Option<Wanted>> = OnceLock::new();
 static PASSED: AtomicU32 = AtomicU32::new(0);
 
-/// Passes a point, which kills or stops the process if it is due.
+/// Passes a point, and kills or stops the process if the point is due.
 pub fn pass(point: &str) {
     if is_due(point) {
         die();
     }
 }
 
-/// Whether the process is to be killed at this point now, for a point that has something to do first.
+/// Returns whether the process must be killed at this point now, for a point that has to do something first.
 pub(super) fn is_due(point: &str) -> bool {
     let wanted = WANTED.get_or_init(|| {
         let text = std::env::var("PIPELINE_FAILPOINT").ok()?;
@@ -93,7 +93,7 @@ pub(super) fn is_due(point: &str) -> bool {
 /// Kills the process as `kill -9` would, or stops it.
 pub(super) fn die() {
     let signal = WANTED.get().and_then(Option::as_ref).map_or(Signal::SIGKILL, |wanted| wanted.signal);
-    // An abort is as sudden where the signal cannot be sent.
+    // If the signal cannot be sent, an abort is as sudden.
     let sent = kill(Pid::this(), signal);
     if sent.is_err() || signal == Signal::SIGKILL {
         std::process::abort();

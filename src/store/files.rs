@@ -1,5 +1,5 @@
 //! The store's own files: writes that a kill cannot tear (temporary name, fsync, rename, fsync of the directory), reads
-//! that check what kind of file they read, and names in directories.
+//! that check the file type, and names in directories.
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, ErrorKind, Read, Write};
@@ -11,14 +11,14 @@ use tempfile::NamedTempFile;
 use super::error::{Result, StoreError, is_link};
 use super::failpoint;
 
-/// The largest text file that is read: more than a tree of a million files takes.
+/// The maximum size of a text file that is read, in bytes: more than a tree of a million files takes.
 pub(super) const LARGEST: u64 = 1 << 30;
 /// Permissions of files that are replaced as a whole.
 pub(super) const WRITABLE: u32 = 0o644;
 /// Permissions of blobs and trees.
 pub(super) const READ_ONLY: u32 = 0o444;
 
-/// Open options that neither block on a pipe nor follow a link: the store has neither in the place of a file.
+/// Returns open options that neither block on a pipe nor follow a link: the store has neither in place of a file.
 pub(super) fn options() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.custom_flags(nix::libc::O_NONBLOCK | nix::libc::O_NOFOLLOW);
@@ -31,7 +31,7 @@ pub(super) fn open_lock(path: &Path) -> Result<File> {
     opened.map_err(StoreError::io("lock", path))
 }
 
-/// Reads a text file. [`ErrorKind::InvalidData`]: it is not a regular file, too large, or not UTF-8.
+/// Reads a text file. Returns [`ErrorKind::InvalidData`] if it is not a regular file, too large, or not UTF-8.
 pub(super) fn read(path: &Path) -> io::Result<String> {
     let invalid = |what: &str| io::Error::new(ErrorKind::InvalidData, what.to_owned());
     let opened = options().read(true).open(path);
@@ -43,13 +43,13 @@ pub(super) fn read(path: &Path) -> io::Result<String> {
     if metadata.len() > LARGEST {
         return Err(invalid("it is too large"));
     }
-    // In one call: a run in which nothing changed reads thousands of these files.
+    // Read in one call: a run in which nothing changed reads thousands of these files.
     let mut bytes = vec![0; usize::try_from(metadata.len()).unwrap_or(0)];
     file.read_exact(&mut bytes)?;
     String::from_utf8(bytes).map_err(|error| io::Error::new(ErrorKind::InvalidData, error))
 }
 
-/// Writes `content` at `path`, replacing what is there. `temporary` is a directory on the same file system.
+/// Writes `content` to `path`, replacing an existing file. `temporary` is a directory on the same file system.
 pub(super) fn replace(temporary: &Path, path: &Path, content: &[u8]) -> Result<()> {
     let file = prepare(temporary, path, content, WRITABLE)?;
     failpoint::pass("write-before-rename");
@@ -58,7 +58,7 @@ pub(super) fn replace(temporary: &Path, path: &Path, content: &[u8]) -> Result<(
     sync_parent(path)
 }
 
-/// Writes `content` at `path` unless something is there; returns whether it was written.
+/// Writes `content` to `path` unless the path exists; returns whether it was written.
 pub(super) fn create(temporary: &Path, path: &Path, content: &[u8], mode: u32) -> Result<bool> {
     let file = prepare(temporary, path, content, mode)?;
     failpoint::pass("create-before-rename");
@@ -83,7 +83,7 @@ fn prepare(temporary: &Path, path: &Path, content: &[u8], mode: u32) -> Result<N
     write().map_err(StoreError::io("write", path))
 }
 
-/// Makes `path` a symbolic link to `target`, in one step also where another link is there.
+/// Makes `path` a symbolic link to `target`, atomically even if another link exists there.
 pub(super) fn replace_link(temporary: &Path, target: &str, path: &Path) -> Result<()> {
     let make = || {
         let fresh = tempfile::Builder::new().make_in(temporary, |fresh| symlink(target, fresh))?;
@@ -92,7 +92,7 @@ pub(super) fn replace_link(temporary: &Path, target: &str, path: &Path) -> Resul
     make().map_err(StoreError::io("write", path))
 }
 
-/// Makes a directory with its parents, and syncs its entry.
+/// Creates a directory with its parents, and syncs its entry.
 pub(super) fn make_dir(path: &Path) -> Result<()> {
     if path.is_dir() {
         return Ok(());
@@ -101,12 +101,12 @@ pub(super) fn make_dir(path: &Path) -> Result<()> {
     sync_parent(path)
 }
 
-/// Makes the directory that is to hold `path`.
+/// Creates the parent directory of `path`.
 pub(super) fn make_parent(path: &Path) -> Result<()> {
     path.parent().map_or(Ok(()), make_dir)
 }
 
-/// Syncs the directory of `path`, so that a rename or a creation in it outlasts a power cut.
+/// Syncs the directory of `path`, so that a rename or a creation in it survives a power failure.
 pub(super) fn sync_parent(path: &Path) -> Result<()> {
     path.parent().map_or(Ok(()), sync_dir)
 }
@@ -115,7 +115,7 @@ pub(super) fn sync_dir(dir: &Path) -> Result<()> {
     File::open(dir).and_then(|dir| dir.sync_all()).map_err(StoreError::io("sync", dir))
 }
 
-/// Moves `path` into `dir` under a name that is free there, and returns the new path.
+/// Moves `path` into `dir` under an unused name, and returns the new path.
 pub(super) fn move_aside(path: &Path, dir: &Path) -> Result<PathBuf> {
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let candidate = |number: u32| dir.join(if number == 0 { name.clone() } else { format!("{name}.{number}") });
@@ -137,7 +137,7 @@ pub(super) fn remove(path: &Path) -> Result<()> {
     ignore_missing(removed).map_err(StoreError::io("remove", path))
 }
 
-/// Ignores that a path does not exist: another process was faster.
+/// Ignores the error that a path does not exist: another process was faster.
 pub(super) fn ignore_missing(result: io::Result<()>) -> io::Result<()> {
     match result {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
@@ -145,7 +145,8 @@ pub(super) fn ignore_missing(result: io::Result<()>) -> io::Result<()> {
     }
 }
 
-/// The names in a directory, sorted; none where there is no directory. Names that are not UTF-8 are skipped.
+/// Returns the names in a directory, sorted; an empty list if the directory does not exist. Names that are not UTF-8
+/// are skipped.
 pub(super) fn names(dir: &Path) -> Result<Vec<String>> {
     let entries = match fs::read_dir(dir) {
         Ok(entries) => entries,
@@ -162,7 +163,7 @@ pub(super) fn names(dir: &Path) -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// Bytes of a file, or of all files in a directory; what cannot be read counts as nothing.
+/// Returns the size in bytes of a file, or of all files in a directory; unreadable files count as 0.
 pub(super) fn size_of(path: &Path) -> u64 {
     match path.symlink_metadata() {
         Ok(metadata) if metadata.is_dir() => {

@@ -6,7 +6,7 @@ use contract::Digest;
 
 use super::error::{Result, StoreError};
 
-/// The directories that [`super::Store::open`] makes.
+/// The directories that [`super::Store::open`] creates.
 pub(super) const DIRS: [&str; 12] =
     ["blobs", "trees", "records", "ledger", "work", "runs", "published", "locks", "leases", "stat", "damaged", "tmp"];
 
@@ -17,12 +17,12 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// The paths of the store at `root`.
+    /// Returns the paths of the store at `root`.
     pub const fn new(root: PathBuf) -> Self {
         Self { root }
     }
 
-    /// The store itself.
+    /// Returns the directory of the store.
     pub fn root(&self) -> &Path {
         &self.root
     }
@@ -72,12 +72,12 @@ impl Layout {
         self.root.join("leases").join(".gate")
     }
 
-    /// `runs/<run>/`; [`StoreError::Name`] when the name is not safe as a file name.
+    /// `runs/<run>/`; [`StoreError::Name`] if the name is not safe as a file name.
     pub fn run(&self, run: &str) -> Result<PathBuf> {
         Ok(self.root.join("runs").join(file_name(run)?))
     }
 
-    /// One of the store's directories.
+    /// Returns one of the store's directories.
     pub(super) fn dir(&self, name: &str) -> PathBuf {
         self.root.join(name)
     }
@@ -87,13 +87,13 @@ impl Layout {
         self.dir("tmp")
     }
 
-    /// The two indexes of `stat/`.
+    /// Returns the paths of the two indexes of `stat/`.
     pub(super) fn indexes(&self) -> [PathBuf; 2] {
         ["blobs", "sources"].map(|name| self.dir("stat").join(name))
     }
 }
 
-/// Path of an object from the root: `<dir>/<aa>/<digest>`.
+/// Returns the path of an object relative to the root: `<dir>/<aa>/<digest>`.
 pub(super) fn object(dir: &str, digest: Digest) -> String {
     let name = digest.to_string();
     format!("{dir}/{}/{name}", &name[..2])

@@ -1,6 +1,6 @@
-//! Floor 2: the store, a directory that keeps every output under the hash of its content.
+//! Architecture layer 2: the store, a directory that keeps every output under the hash of its content.
 //!
-//! `docs/store.md` has the layout and format of its files, and what it promises to users.
+//! `docs/store.md` describes the layout and format of its files, and what it promises to users.
 //!
 //! # Components
 //! | component | type | promise |
@@ -9,13 +9,13 @@
 //! | [`builds`] | [`Builds`] | records by key; all builds are kept, and builds with different outputs are reported |
 //! | [`work`] | [`Work`] | one builder for each key, with scratch that is reused only for the same inputs |
 //! | [`runs`] | [`Runs`] | past runs with their outputs by name, and their owner |
-//! | [`collection`] | [`Leases`] | what is in use is never removed; inventory, eviction and repair of the whole store |
-//! | `stat` | [`Sources`] | digests of files outside the store; a file that did not change is not read again |
+//! | [`collection`] | [`Leases`] | data in use is never removed; inventory, eviction and repair of the whole store |
+//! | `stat` | [`Sources`] | digests of files outside the store; unchanged files are not read again |
 //!
-//! Objects and records are found by digest only, through `Objects` and `Builds`. All components read paths of one local directory;
-//! "Where a remote store would plug in" in `docs/store.md` says what a remote store would need.
-//! A kill at any point leaves no blob, tree or record half written. A run in which nothing changed reads no data ([`Sources`]).
-//! A key is a digest here. Each record has the key written out, which the store does not interpret.
+//! Objects and records are found by digest only, through `Objects` and `Builds`. All components read paths of one local directory; "Where a
+//! remote store would plug in" in `docs/store.md` says what a remote store would need. A kill at any point leaves no blob, tree or record
+//! half written. A run in which nothing changed reads no data ([`Sources`]). To the store, a key is a digest. Each record contains the
+//! content of its key, which the store does not interpret.
 
 pub mod builds;
 pub mod collection;
@@ -69,17 +69,17 @@ impl Store {
         &self.root.layout
     }
 
-    /// Whether it was opened for writing.
+    /// Returns whether it was opened for writing.
     pub fn is_writable(&self) -> bool {
         self.root.writes
     }
 
-    /// Whether nothing was ever built in it.
+    /// Returns whether nothing was ever built in it.
     pub fn is_empty(&self) -> bool {
         std::fs::read_dir(self.layout().dir("records")).map_or(true, |mut entries| entries.next().is_none())
     }
 
-    /// Copies a tree with its blobs from another store, and hashes each blob. No build is recorded.
+    /// Copies a tree with its blobs from another store, and hashes each blob. Records no build.
     pub fn copy_tree(&self, from: &Self, tree: contract::Digest) -> Result<()> {
         let _guard = self.leases.guard()?;
         self.objects.copy_tree(&from.objects, tree)

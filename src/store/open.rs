@@ -1,4 +1,4 @@
-//! Opening a store: whether a directory is one, its format, and what an earlier crash left.
+//! Opening a store: whether a directory is a store, its format, and the remains of earlier crashes.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -18,24 +18,24 @@ const CACHEDIR_TAG: &str = "Signature: 8a477f597d28d172789f06886806bc55\n\
     # This file is a cache directory tag created by pipeline.\n\
     # For information about cache directory tags, see https://bford.info/cachedir/\n";
 
-/// Age at which a file in `tmp/` is abandoned.
+/// The age from which a file in `tmp/` is considered abandoned.
 const ABANDONED: Duration = Duration::from_secs(24 * 60 * 60);
 
 impl Store {
     /// Opens the store at `path`, creating it if needed.
     ///
     /// # Errors
-    /// The path is a file or a directory with other contents, the format is unknown, or the store cannot be written.
+    /// Returns an error if the path is a file or a directory with other contents, the format is unknown, or the store cannot be written.
     pub fn open(path: &Path) -> Result<Self> {
         Self::open_until(path, &Cancel::default())
     }
 
-    /// [`Store::open`] for a store that stops hashing and waiting, with [`StoreError::Interrupted`], once `stop` is set.
+    /// Does the same as [`Store::open`] for a store that stops hashing and waiting, with [`StoreError::Interrupted`], once `stop` is set.
     pub fn open_until(path: &Path, stop: &Cancel) -> Result<Self> {
         Self::open_writable(path, stop, false)
     }
 
-    /// [`Store::open`] that first moves aside files in the place of the store's directories.
+    /// Does the same as [`Store::open`] after moving aside files in place of the store's directories.
     pub fn open_to_repair(path: &Path) -> Result<Self> {
         Self::open_writable(path, &Cancel::default(), true)
     }
@@ -68,23 +68,23 @@ impl Store {
         Ok(store)
     }
 
-    /// Opens the store at `path` without writing anything, now or later: damage is reported and left in place. Where there
-    /// is no store, it is empty.
+    /// Opens the store at `path` without writing anything, now or later: damage is reported and left in place. If there is no store, the
+    /// result is an empty store.
     ///
     /// # Errors
-    /// The path is a file or a directory with other contents, or the format is unknown.
+    /// Returns an error if the path is a file or a directory with other contents, or the format is unknown.
     pub fn open_read_only(path: &Path) -> Result<Self> {
         let root = if Self::is_at(path)? { fs::canonicalize(path) } else { std::path::absolute(path) };
         let root = root.map_err(StoreError::io("open the store", path))?;
         Ok(Self::with(Root { layout: Layout::new(root), writes: false, stop: Cancel::default() }))
     }
 
-    /// The same store, read-only.
+    /// Returns the same store, read-only.
     pub fn as_reader(&self) -> Self {
         Self::with(self.root.as_reader())
     }
 
-    /// Whether there is a store at `path` that this program can use; false where one can be created. Fails as
+    /// Returns whether there is a store at `path` that this program can use; false if one can be created. Returns the errors of
     /// [`Store::open_read_only`].
     pub fn is_at(path: &Path) -> Result<bool> {
         let cannot = |attempt| StoreError::io(attempt, path);
@@ -105,14 +105,14 @@ impl Store {
             Err(error) if error.kind() == ErrorKind::InvalidData => Some("unreadable".to_owned()),
             Err(error) => return Err(StoreError::io("read", &version)(error)),
         };
-        // The version was lost: it is written before the tag.
+        // The version file was lost: it is written before the tag.
         if found.as_ref().is_none_or(|text| text.parse::<u64>().is_err()) && has_our_tag(path) {
             return Ok(true);
         }
         if let Some(found) = found {
             return Err(StoreError::Format { path: path.to_owned(), found });
         }
-        // A directory with only a note about its purpose can become a store.
+        // A directory that contains only a note about its purpose can become a store.
         let is_note = |name: &str| name.starts_with('.') || name.starts_with("README") || name == "CACHEDIR.TAG";
         for entry in fs::read_dir(path).map_err(cannot("open the store"))? {
             if !is_note(&entry.map_err(cannot("open the store"))?.file_name().to_string_lossy()) {
@@ -142,14 +142,14 @@ impl Store {
         Ok(())
     }
 
-    /// Removes what crashes left in `tmp/`. What cannot be removed stays until the next time.
+    /// Removes the remains of crashes in `tmp/`. What cannot be removed stays until the next time.
     fn remove_abandoned(&self) {
         let old = |entry: &fs::DirEntry| {
             let modified = entry.metadata().and_then(|metadata| metadata.modified());
             modified.is_ok_and(|time| clock::since(time) > ABANDONED)
         };
         let abandoned: Vec<_> = fs::read_dir(self.layout().tmp()).into_iter().flatten().flatten().filter(old).collect();
-        // A clock may jump: age alone does not prove that a file is unused.
+        // The clock may jump: age alone does not prove that a file is unused.
         if !abandoned.is_empty()
             && let Some(_guard) = self.leases.exclusive_if_idle()
         {
@@ -158,7 +158,8 @@ impl Store {
     }
 }
 
-/// Whether the directory is a store without its version: it has the store's tag, or lost the tag too and has all directories.
+/// Returns whether the directory is a store that lost its version file: it has the store's tag, or lost the tag too and has all
+/// directories.
 fn has_our_tag(path: &Path) -> bool {
     match files::read(&path.join("CACHEDIR.TAG")) {
         Ok(tag) => tag == CACHEDIR_TAG,

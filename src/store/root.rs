@@ -1,4 +1,4 @@
-//! What the components of a store share.
+//! The data that the components of a store share.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -10,17 +10,17 @@ use super::error::{Damage, Fault, Object, Result, StoreError};
 use super::files;
 use super::layout::Layout;
 
-/// What all components share: the paths, whether the store may be written, and when to stop.
+/// The data that all components share: the paths, whether the store may be written, and when to stop.
 #[derive(Debug, Clone)]
 pub(super) struct Root {
     pub(super) layout: Layout,
     pub(super) writes: bool,
-    /// Ends hashing and waiting.
+    /// Stops hashing and waiting.
     pub(super) stop: Cancel,
 }
 
 impl Root {
-    /// The same for a store that is open for reading only.
+    /// Returns the same data for a store that is open for reading only.
     pub(super) fn as_reader(&self) -> Self {
         Self { writes: false, ..self.clone() }
     }
@@ -43,7 +43,7 @@ impl Root {
         if self.writes && fault != Fault::Missing {
             match self.move_aside(path) {
                 Ok(moved) => aside = Some(moved),
-                // Another process was first.
+                // Another process has moved it first.
                 Err(StoreError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => {}
                 Err(error) => return Err(error),
             }
@@ -52,13 +52,13 @@ impl Root {
         Ok(Damage { object, fault, aside })
     }
 
-    /// [`Root::damage`] as an error.
+    /// Returns [`Root::damage`] as an error.
     pub(super) fn damaged(&self, object: Object, fault: Fault, path: &Path) -> StoreError {
         self.damage(object, fault, path).map_or_else(|error| error, StoreError::Damaged)
     }
 }
 
-/// Locks a mutex, also after a panic of another thread that held it.
+/// Locks a mutex, even if another thread panicked while holding it.
 pub(super) fn lock_mutex<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -13,13 +13,15 @@ pub struct Case {
     pub edits: Vec<Edit>,
 }
 
-/// Stage `i` reads some of the stages before it and adds a number, and that of a file outside the store if it has one.
+/// Stage `i` reads some of the stages before it and adds a number, that of a file outside the store if it has one, and that of the machine.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Node {
     pub number: u64,
     pub inputs: Vec<usize>,
     #[serde(default)]
     pub file: Option<u64>,
+    #[serde(default)]
+    pub fact: u64,
 }
 
 /// What is done before the next run.
@@ -30,6 +32,8 @@ pub enum Edit {
     Number(usize, u64),
     /// The file of the stage, if it has one, holds another number.
     File(usize, u64),
+    /// The machine provides another number for the stage; 0 is none.
+    Fact(usize, u64),
     /// A run comes while the file of the stage, if it has one, is gone, and another stage adds another number.
     Lose { stage: usize, other: usize, number: u64 },
     /// The records of the stage's last build are gone.
@@ -60,7 +64,7 @@ impl Case {
         let mut sums: Vec<u64> = Vec::new();
         for (stage, node) in self.nodes.iter().enumerate() {
             let read: u64 = self.inputs(stage).values().map(|from| sums[*from]).sum();
-            sums.push((node.number + node.file.unwrap_or(0) + read) % 3);
+            sums.push((node.number + node.fact + node.file.unwrap_or(0) + read) % 3);
         }
         sums
     }
@@ -72,6 +76,9 @@ impl Case {
             text += &format!("[stages.s{stage}]\nkind = \"add\"\nnumber = {}\n", node.number);
             if node.file.is_some() {
                 text += &format!("file = \"{}\"\n", file(stage));
+            }
+            if node.fact > 0 {
+                text += &format!("fact = {}\n", node.fact);
             }
             if fails == Some(stage) {
                 text += "fails = true\n";
@@ -96,11 +103,13 @@ pub fn case() -> impl Strategy<Value = Case> {
     let stage = || 0..8usize;
     let number = || 0..4u64;
     let file = prop_oneof![2 => Just(None), 1 => number().prop_map(Some)];
-    let node = (number(), vec(stage(), 0..4), file);
-    let node = node.prop_map(|(number, inputs, file)| Node { number, inputs, file });
+    let fact = prop_oneof![2 => Just(0), 1 => number()];
+    let node = (number(), vec(stage(), 0..4), file, fact);
+    let node = node.prop_map(|(number, inputs, file, fact)| Node { number, inputs, file, fact });
     let edit = prop_oneof![
         4 => (stage(), number()).prop_map(|(stage, number)| Edit::Number(stage, number)),
         2 => (stage(), number()).prop_map(|(stage, number)| Edit::File(stage, number)),
+        2 => (stage(), number()).prop_map(|(stage, number)| Edit::Fact(stage, number)),
         1 => (stage(), stage(), number()).prop_map(|(stage, other, number)| Edit::Lose { stage, other, number }),
         1 => stage().prop_map(Edit::Forget),
         1 => stage().prop_map(Edit::Force),

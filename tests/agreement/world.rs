@@ -31,6 +31,9 @@ struct Temper {
     /// A file outside the store with a number.
     #[serde(default)]
     file: SourcePattern,
+    /// A number that the machine provides; 0 if it does not.
+    #[serde(default)]
+    fact: u64,
 }
 
 /// Adds its number to those of its inputs, modulo 3: an edit often leaves the output as it was. What it has added up it
@@ -52,12 +55,20 @@ impl Stage for Add {
         if temper.file.0.is_empty() { Vec::new() } else { vec![temper.file.clone()] }
     }
 
+    fn machine_facts(_: &Sum, temper: &Temper) -> BTreeMap<String, String> {
+        Some(temper.fact)
+            .filter(|fact| *fact > 0)
+            .map(|fact| ("number".to_owned(), fact.to_string()))
+            .into_iter()
+            .collect()
+    }
+
     fn run(spec: &Sum, temper: &Temper, context: &Context) -> Result<()> {
         let kept = context.scratch.join("sum");
         let sum = match fs::read_to_string(&kept) {
             Ok(sum) => sum,
             Err(_) => {
-                let mut sum = spec.number;
+                let mut sum = spec.number + temper.fact;
                 for file in &context.sources {
                     sum += fs::read_to_string(&file.path)?.parse::<u64>().unwrap();
                 }
@@ -78,8 +89,8 @@ impl Stage for Add {
     }
 }
 
-/// All that determines the output of a stage: its number, that of its file, and the trees that its ports read.
-type Recipe = (u64, Option<u64>, BTreeMap<&'static str, Digest>);
+/// All that determines the output of a stage: its number, that of its file, that of the machine, and the trees that its ports read.
+type Recipe = (u64, Option<u64>, u64, BTreeMap<&'static str, Digest>);
 
 /// What was done since the run before, and what it excuses.
 #[derive(Default)]
@@ -184,6 +195,7 @@ impl World {
         let stages = self.case.nodes.len();
         match edit {
             Edit::Number(stage, number) => self.case.nodes[stage % stages].number = *number,
+            Edit::Fact(stage, number) => self.case.nodes[stage % stages].fact = *number,
             Edit::File(stage, number) => {
                 self.case.nodes[stage % stages].file.iter_mut().for_each(|file| *file = *number);
             }
@@ -252,7 +264,7 @@ impl World {
     fn recipe(&self, stage: usize, output: impl Fn(usize) -> Option<Digest>) -> Option<Recipe> {
         let inputs = self.case.inputs(stage).into_iter().map(|(port, from)| Some((port, output(from)?)));
         let node = &self.case.nodes[stage];
-        Some((node.number, node.file, inputs.collect::<Option<_>>()?))
+        Some((node.number, node.file, node.fact, inputs.collect::<Option<_>>()?))
     }
 
     /// Plans and runs, and looks that both agree with each other and with what the store knows.

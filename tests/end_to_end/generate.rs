@@ -184,7 +184,7 @@ fn prompts_are_asked_for_at_a_terminal() {
         ("... ", "nor this\x03"),
         (">>> ", "import os\n.\n"),
         (">>> ", &too_long),
-        ("and the model reads 64", ""),
+        ("but the model reads at most 64", ""),
         (">>> ", "\x04"),
     ];
     let Some((code, out, shown)) = in_terminal(&bench, &settings, &steps) else { return };
@@ -290,7 +290,7 @@ fn what_cannot_be_completed_is_refused() {
         (&["run.toml", "--file", "missing"], 1, "cannot open 'missing': "),
         (&["run.toml", "--file", "."], 1, "cannot read the prompt from '.': "),
         (&["run.toml", "--file", "latin1"], 2, "the prompt in 'latin1' is not valid UTF-8: byte 4"),
-        (&["model.safetensors", "x"], 2, "'model.safetensors' is a file of a model, expected its directory"),
+        (&["model.safetensors", "x"], 2, "'model.safetensors' is a file of a model, expected the model's directory"),
         (&["run.toml", "x", "--max-length", "9", "--max-tokens", "9"], 2, "cannot be used with"),
         (&[".", "x"], 1, "has no tokenizer.json"),
         (&["run.toml", "x", "--file", "y"], 2, "cannot be used with"),
@@ -314,8 +314,8 @@ fn a_run_without_a_model_and_a_prompt_without_room_are_refused() {
         (&["run.1", "x", "--stage", "pack"], 2, "stage 'pack' does not produce a model"),
         (&["run.1", "x", "--stage", "trian"], 2, "did you mean 'train'?"),
         (&["run.1", "x", "--as", "other"], 2, "--as needs a manifest, found a run"),
-        (&["model", &long], 2, "and the model reads 64"),
-        (&["model", "a b c d e f g", "--max-length", "3"], 2, "leaves no room in --max-length 3"),
+        (&["model", &long], 2, "but the model reads at most 64"),
+        (&["model", "a b c d e f g", "--max-length", "3"], 2, "leaves no room for a completion within --max-length 3"),
     ] {
         let ran = bench.pipeline(&[&["generate"], arguments, &["--device", "cpu"]].concat());
         assert_eq!(ran.code, code, "{arguments:?}: {}", ran.stderr);

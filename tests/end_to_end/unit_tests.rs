@@ -44,14 +44,152 @@ fn a_file_of_samples_is_scored() {
     }
     for (arguments, code, message) in [
         (&["--k", "3"][..], 1, "pass@3 needs at least 3 samples"),
-        (&["--form", "other"], 2, "expected one of `human-eval`"),
         (&["--baseline", "none.jsonl"], 1, "none.jsonl: cannot read the file"),
         (&["--python", "/nowhere/python3"], 1, "Python"),
+        (&["--results", "none/results.jsonl"], 1, "cannot write 'none/results.jsonl'"),
     ] {
         let ran = bench.pipeline(&[&score[..], arguments].concat());
         assert_eq!(ran.code, code, "{arguments:?}: {}", ran.stderr);
         assert!(ran.stderr.contains(message), "{arguments:?}: {}", ran.stderr);
     }
+    let optional = bench.pipeline(&[&score[..], &["--python", "/nowhere/python3", "--set", "optional=true"]].concat());
+    assert_eq!((optional.code, optional.stdout.as_str()), (0, ""));
+    assert!(
+        optional.stderr.starts_with("skipped: cannot use Python interpreter '/nowhere/python3'"),
+        "{}",
+        optional.stderr
+    );
+}
+
+/// A file of samples is scored with every setting of the stage kinds, and an invalid one is reported as in a manifest.
+#[test]
+fn a_file_of_samples_is_scored_with_the_settings_of_the_kinds() {
+    let Some(bench) = project() else { return };
+    let mbpp =
+        r#"{"id": 1, "text": "Return 1.", "code": "def one():\n    return 1", "asserts": ["assert one() == 1"]}"#;
+    bench.write("mbpp.jsonl", format!("{mbpp}\n"));
+    bench.write(
+        "mbpp-samples.jsonl",
+        "{\"task_id\": 1, \"completion\": \"def one():\\n    return 1\\nprint(END)\", \"note\": 12345678901234567890123}\n\
+         {\"passed\": null, \"task_id\": 1, \"completion\": \"\"}\n",
+    );
+    let all = [
+        "score",
+        "mbpp-samples.jsonl",
+        "--problems",
+        "mbpp.jsonl",
+        "--form",
+        "mbpp",
+        "--field",
+        "test=asserts",
+        "--set",
+        "fields.task_id=id",
+        "--set",
+        "stops=[\"\\nprint\"]",
+        "--set",
+        "rule=first-stop",
+        "--set",
+        "limits.cpu_seconds=2",
+        "--set",
+        "limits.wall_seconds=8.5",
+        "--set",
+        "limits.memory=400000000",
+        "--set",
+        "limits.disk=5000",
+        "--set",
+        "limits.processes=2",
+        "--set",
+        "limits.descriptors=20",
+        "--set",
+        "limits.output=10",
+        "--set",
+        "level=0.9",
+        "--set",
+        "draws=200",
+        "--seed",
+        "7",
+        "--results",
+        "results.jsonl",
+        "--cache",
+        "programs",
+    ];
+    let report = bench.json(&all);
+    assert_eq!(report["scores"][0]["pass_at_k"], 0.5, "{report}");
+    assert_eq!((&report["level"], &report["draws"], &report["seed"]), (&0.9.into(), &200.into(), &7.into()));
+    let limits = serde_json::json!({
+        "cpu_seconds": 2.0, "wall_seconds": 8.5, "memory": 400_000_000, "disk": 5000, "processes": 2, "descriptors": 20, "output": 10,
+    });
+    assert_eq!(
+        (&report["run"]["limits"], &report["run"]["truncation"]["stops"]),
+        (&limits, &serde_json::json!(["\nprint"]))
+    );
+    // human-eval's file of results: the samples as they are, with the result.
+    let results = std::fs::read_to_string(bench.path().join("results.jsonl")).unwrap();
+    let expected = "{\"task_id\": 1, \"completion\": \"def one():\\n    return 1\\nprint(END)\", \"note\": 12345678901234567890123, \
+                    \"result\": \"passed\", \"passed\": true}\n\
+                    {\"task_id\": 1, \"completion\": \"\", \"result\": \"failed: NameError: the candidate does not define one\", \"passed\": false}\n";
+    assert_eq!(results, expected);
+    // The cache has each program once, and nothing runs again.
+    let programs = || std::fs::read_to_string(bench.path().join("programs/programs.jsonl")).unwrap();
+    let before = programs();
+    assert_eq!(before.lines().count(), 2, "the sample that passes and the solution are one program");
+    assert_eq!(bench.json(&all), report);
+    assert_eq!(programs(), before);
+
+    for (arguments, message) in [
+        (&["--form", "other"][..], "invalid value \"other\" for 'form'"),
+        (&["--set", "form=other"], "hint: expected one of \"human-eval\", \"mbpp\", \"evalplus\""),
+        (&["--truncation", "bigcod"], "did you mean \"bigcode\"?"),
+        (&["--k", "1,x"], "string values must be quoted"),
+        (&["--k", "0"], "'ks[0]' is out of range"),
+        (&["--k", "1,1"], "invalid 'ks[1]': 1 is listed twice"),
+        (&["--workers", "1025"], "'workers' is out of range"),
+        (&["--field", "tests=asserts"], "did you mean 'test'?"),
+        (&["--set", "limits.cpu=1"], "unknown key 'limits.cpu'"),
+        (&["--set", "limits.cpu_seconds=20"], "invalid 'limits.wall_seconds': 9 is less than cpu_seconds = 20"),
+        (&["--set", "level=1"], "'level' is out of range"),
+        (&["--set", "source=x"], "unknown key 'source'"),
+        (&["--set", "level"], "expected PATH=VALUE"),
+        (&["--dangerously-run-without", "land"], "invalid value \"land\" for 'dangerously_run_without[0]'"),
+    ] {
+        let ran = bench.pipeline(&[&["score", "samples.jsonl", "--problems", "problems.jsonl"], arguments].concat());
+        assert_eq!(ran.code, 2, "{arguments:?}: {}", ran.stderr);
+        assert!(ran.stderr.contains(message), "{arguments:?}: {}", ran.stderr);
+    }
+    let warned = bench.pipeline(&["score", "samples.jsonl", "--problems", "problems.jsonl", "--set", "rule=last-stop"]);
+    assert!(warned.stderr.starts_with("warning: the rule last-stop destroys"), "{}", warned.stderr);
+}
+
+/// The version of the interpreter is in the key of the stages that run programs.
+#[cfg(unix)]
+#[test]
+fn another_version_of_python_runs_the_programs_again() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let Some(bench) = project() else { return };
+    let say = |version: &str| {
+        let script =
+            format!("#!/bin/sh\ncase \"$*\" in *'%d.%d.%d'*) echo {version};; *) exec python3 \"$@\";; esac\n");
+        bench.write("python", script);
+        let path = bench.path().join("python");
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    };
+    let python = format!("stages.tests.python=\"{}\"", bench.path().join("python").display());
+    let with = ["--set", python.as_str()];
+    say("3.98.1");
+    assert_eq!(bench.run_with(&with), ["problems", "samples", "score", "tests"]);
+    assert_eq!(bench.run_with(&with), [""; 0]);
+    say("3.99.0");
+    let plan = bench.pipeline(&[&["plan", "run.toml"], &with[..]].concat());
+    assert!(plan.stdout.contains("machine.python: \"3.98.1\" -> \"3.99.0\""), "{}", plan.stdout);
+    assert_eq!(bench.run_with(&with), ["tests"]);
+    // That version again is cached; without an interpreter the plan has no such fact.
+    say("3.98.1");
+    assert_eq!(bench.run_with(&with), [""; 0]);
+    std::fs::remove_file(bench.path().join("python")).unwrap();
+    let plan = bench.pipeline(&[&["plan", "run.toml"], &with[..]].concat());
+    assert_eq!(plan.code, 0, "{}", plan.stderr);
+    assert!(plan.stdout.contains("machine.python: "), "{}", plan.stdout);
 }
 
 #[test]
@@ -109,10 +247,8 @@ fn without_python_completions_are_written_and_one_line_says_that_they_are_not_te
     if project().is_none() {
         return;
     }
-    // Python is not in the key, the setting is.
-    assert_eq!(bench.run(), [""; 0]);
-    let strict = ["--set", "stages.completions.without_sandbox=\"fail\""];
-    assert_eq!(bench.run_with(&strict), ["completions"]);
+    // The version of Python is in the key, and that there is none.
+    assert_eq!(bench.run(), ["completions"]);
     let page = latest(&bench, "completions/report/completions.md");
     assert!(page.contains("Tested in a sandbox with Python 3.") && page.contains("| 1 | 0 of 2 |"), "{page}");
 }

@@ -104,7 +104,7 @@ fn a_record_of_another_key_is_moved_aside() {
     build(&store, key("b"), &[("rows/1", b"other bytes")]);
     let path = |key| store.layout().records(key).join("0001.json");
     fs::copy(path(key("b")), path(key("a"))).unwrap();
-    assert_eq!(fault(&store, key("a")), Fault::Format("it is of another key".into()));
+    assert_eq!(fault(&store, key("a")), Fault::Format("it belongs to another key".into()));
 }
 
 #[test]

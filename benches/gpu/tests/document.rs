@@ -1,4 +1,4 @@
-//! docs/gpu-checks.md says what the last run of `benches/gpu/check.sh` on a GPU showed, and no more.
+//! Tests that docs/gpu-checks.md reports exactly what the last run of `benches/gpu/check.sh` on a GPU showed.
 
 #[path = "../report.rs"]
 mod report;

@@ -1,4 +1,4 @@
-//! The CUDA driver without a GPU, called as CubeCL calls it.
+//! Tests the CUDA driver without a GPU through the calls that CubeCL makes.
 
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::path::PathBuf;

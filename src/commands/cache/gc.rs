@@ -23,7 +23,7 @@ use crate::store::{GcOptions, GcRoot, Removals, Retained, RunDir, Store, StoreEr
 pub struct CollectArguments {
     #[command(flatten)]
     pub store: StoreOptions,
-    /// Remove builds until the blobs take no more than this: `50GiB`, or `1B` for everything that may be removed.
+    /// Remove builds until the blobs take no more than this: `50GiB`, or `1B` to remove everything that is removable.
     #[arg(long, value_name = "SIZE")]
     pub keep_size: Option<ByteSize>,
     /// Keep the outputs that this lock file names (repeatable); the outputs of the store's runs are kept anyway.
@@ -46,7 +46,7 @@ pub struct CollectArguments {
 pub(super) fn run(arguments: &CollectArguments) -> Result<Exit, CommandError> {
     let path = arguments.store.existing()?;
     let store = if arguments.dry_run { Store::open_read_only(&path)? } else { Store::open(&path)? };
-    // From here on no process looks for an output or adopts one.
+    // While the guard is held no process looks for an output or adopts one.
     let (gc, _guard) = match arguments.dry_run {
         true => (None, Some(store.leases.guard()?)),
         false => (Some(store.gc_guard()?), None),
@@ -54,7 +54,7 @@ pub(super) fn run(arguments: &CollectArguments) -> Result<Exit, CommandError> {
     let (options, forgotten) = options(arguments, &store.as_reader())?;
     let removals = store.removals(&options)?;
     if let Some(gc) = gc {
-        // First: after a kill, the outputs by name of every remaining run exist.
+        // Published first, so that after a kill every remaining run still has its outputs by name.
         forgotten.iter().try_for_each(|run| store.runs.forget(run))?;
         gc.remove(&removals)?;
     }
@@ -118,7 +118,7 @@ fn options(arguments: &CollectArguments, store: &Store) -> Result<(GcOptions, Ve
         let mut root = GcRoot { run: Some(run.run.clone()), ..root };
         match run_refs::lock_of(store, run) {
             Ok(Some(lock)) => roots.push(with_lock(root, &lock)),
-            // Its outputs by name must not lead nowhere.
+            // The links to its outputs by name must not dangle.
             Ok(None) => {
                 root.trees.extend(store.runs.published_trees(run)?);
                 roots.push(root);
@@ -145,7 +145,7 @@ fn with_lock(mut root: GcRoot, lock: &RunLock) -> GcRoot {
     root
 }
 
-/// Prints how much each run and lock file keeps; of past runs, only those that alone keep some data.
+/// Prints how much each run and lock file keeps; past runs are listed only if they alone keep some data.
 fn print_retained(out: &mut impl Write, removals: &Removals) -> Result<(), CommandError> {
     let keeping = removals.kept.iter().filter(|kept| kept.bytes > 0);
     let (mut shown, mut others): (Vec<_>, Vec<_>) = keeping.partition(|kept| kept.alone > 0 || kept.by.ends_with(')'));

@@ -7,7 +7,7 @@ use contract::Digest;
 use crate::report::RunLock;
 use crate::store::{Inventory, RunDir};
 
-/// The users that the locks of runs name, the later runs of a name last.
+/// The users recorded in the locks of runs; of the runs of a name, later ones are added last.
 #[derive(Default)]
 pub(super) struct Users {
     /// The users, as `run.3/stage`, by key, run and stage.
@@ -22,7 +22,7 @@ impl Users {
         }
     }
 
-    /// Returns `run/stage` of the last builds by key; for other builds, the users that locks name.
+    /// Returns `run/stage` of the last builds by key; for other builds, the users recorded in locks.
     pub(super) fn with_last_builds(self, inventory: &Inventory) -> BTreeMap<Digest, Vec<String>> {
         let mut users: BTreeMap<Digest, Vec<String>> = BTreeMap::new();
         for (run, stages) in &inventory.runs {

@@ -44,7 +44,7 @@ pub(super) fn run(arguments: &VerifyArguments) -> Result<Exit, CommandError> {
         known.extend(run_refs::read_lock(lock)?.listings());
     }
     let mut users = Users::default();
-    // First, because a file in the place of a directory keeps that from being read.
+    // First, because a file in place of a directory prevents the directory from being read.
     let mut damage = store.misplaced()?;
     for run in store.runs.all()? {
         match run_refs::lock_of(&store, &run) {

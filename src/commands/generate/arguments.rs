@@ -13,7 +13,7 @@ pub struct GenerateArguments {
     /// The model: a directory with a GPT-2 model as transformers saves it (config.json, model.safetensors, tokenizer.json), a
     /// manifest, or a run: `quickstart.3`.
     pub model: String,
-    /// The text to complete [default: the content of --file, else standard input; a terminal asks for prompts].
+    /// The text to complete [default: the content of --file, else standard input; on a terminal, prompts are read interactively].
     pub prompt: Option<String>,
     /// The stage of the manifest or the run whose model is used [default: the last one that produces a model].
     #[arg(long, value_name = "STAGE")]

@@ -1,8 +1,8 @@
 //! Prompts that are typed at a terminal.
 //!
-//! The model is loaded once. A prompt has any number of lines and ends with a line that contains only `.`, so that code with
-//! empty lines can be pasted. Ctrl-C ends the completion, or discards the lines that were typed; while the model is being
-//! loaded it ends the program. Ctrl-D ends the program. The completions go to standard output, all else to standard error.
+//! The model is loaded once. A prompt has any number of lines and ends with a line that contains only `.`, so that code with empty lines
+//! can be pasted. Ctrl-C ends the completion, or discards the lines that were typed; while the model is being loaded it ends the program.
+//! Ctrl-D ends the program. The completions go to standard output, everything else to standard error.
 //!
 //! A separate thread waits for Ctrl-C, which is blocked on all others: so it does not interrupt reads, and a termination
 //! signal ends the program as usual.
@@ -24,7 +24,7 @@ use crate::stderr::stderr;
 
 /// The line that ends a prompt.
 const END: &str = ".";
-/// The marks shown before the first line of a prompt, and before the other lines.
+/// The marks shown before the first line of a prompt, and before its other lines.
 const MARKS: [&str; 2] = [">>> ", "... "];
 
 /// The activity that Ctrl-C interrupts.
@@ -102,7 +102,7 @@ pub(super) fn run(arguments: &GenerateArguments) -> Result<Exit, CommandError> {
         let cancel = Cancel::default();
         *interrupts.activity() = Activity::Completing(cancel.clone());
         match complete(arguments, &session, &prompt, &cancel) {
-            // Another prompt may have none of these.
+            // These errors concern one prompt; the next one may succeed.
             Err(error @ (CommandError::Usage { .. } | CommandError::Failed { .. })) => stderr!("{error}"),
             completed => completed?,
         }

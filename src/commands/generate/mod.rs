@@ -1,6 +1,6 @@
 //! `pipeline generate`: completes prompts with a model.
 //!
-//! | module | noun |
+//! | module | contents |
 //! |---|---|
 //! | `arguments` | the arguments |
 //! | `source` | the model of a directory, a manifest or a run |

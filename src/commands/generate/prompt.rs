@@ -9,7 +9,7 @@ use crate::commands::CommandError;
 /// The maximum size of a prompt, in bytes.
 const MAX_PROMPT: u64 = 16 << 20;
 
-/// Returns whether to ask for prompts: no prompt is given, and standard input is a terminal.
+/// Returns whether to read prompts interactively: no prompt is given, and standard input is a terminal.
 pub(super) fn is_asked_for(arguments: &GenerateArguments) -> bool {
     arguments.prompt.is_none() && arguments.file.is_none() && !arguments.json && io::stdin().is_terminal()
 }

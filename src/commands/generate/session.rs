@@ -141,7 +141,7 @@ impl<'a> Session<'a> {
         let ids = self.tokenizer.encode_prompt(prompt)?;
         let (tokens, positions) = (ids.len(), self.generator.config().positions);
         if tokens >= positions {
-            let message = format!("the prompt has {tokens} tokens, and the model reads {positions}");
+            let message = format!("the prompt has {tokens} tokens, but the model reads at most {positions}");
             return Err(CommandError::usage(message).hint("shorten the prompt"));
         }
         let maximum = match self.arguments.max_length {
@@ -149,7 +149,9 @@ impl<'a> Session<'a> {
             None => tokens.saturating_add(self.arguments.max_tokens as usize),
         };
         if tokens >= maximum {
-            let message = format!("the prompt has {tokens} tokens, which leaves no room in --max-length {maximum}");
+            let message = format!(
+                "the prompt has {tokens} tokens, which leaves no room for a completion within --max-length {maximum}"
+            );
             return Err(
                 CommandError::usage(message).hint("raise it, or use --max-tokens, which does not count the prompt")
             );

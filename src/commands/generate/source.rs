@@ -20,12 +20,12 @@ use crate::store::{Store, StoreGuard};
 pub(super) struct ModelSource {
     pub(super) folder: ModelFolder,
     pub(super) tokenizer: TextTokenizer,
-    /// Keeps the files in the store while the value lives.
+    /// Protects the files in the store while the value lives.
     _guard: Option<StoreGuard>,
 }
 
 impl ModelSource {
-    /// Finds the model that the command line names.
+    /// Finds the model given on the command line.
     pub(super) fn find(arguments: &GenerateArguments) -> Result<Self, CommandError> {
         let model = arguments.model.as_str();
         let path = Path::new(model);
@@ -40,7 +40,7 @@ impl ModelSource {
             && matches!(path.extension().and_then(|end| end.to_str()), Some("safetensors" | "json" | "bin"))
         {
             let directory = path.parent().filter(|parent| *parent != Path::new("")).unwrap_or(Path::new("."));
-            let error = CommandError::usage(format!("'{model}' is a file of a model, expected its directory"));
+            let error = CommandError::usage(format!("'{model}' is a file of a model, expected the model's directory"));
             return Err(error.hint(format!("pipeline generate {}", directory.display())));
         }
         refuse_options(arguments, "a run", false)?;
@@ -87,7 +87,7 @@ impl ModelSource {
     }
 }
 
-/// Refuses options that apply only to a manifest, and `--stage` if there are no stages.
+/// Returns an error for options that apply only to a manifest, and for `--stage` if there are no stages.
 fn refuse_options(arguments: &GenerateArguments, given: &str, without_stages: bool) -> Result<(), CommandError> {
     let options = &arguments.options;
     let of_manifest = [
@@ -139,7 +139,7 @@ fn tokenizer_in(dir: &Path) -> Result<TextTokenizer, CommandError> {
     let file = |name: &str| {
         let location = dir.join(name);
         let size = fs::metadata(&location).ok()?.len();
-        // Nothing compares digests here.
+        // The digest is not compared with anything.
         Some(InputFile { path: name.parse().ok()?, location, digest: Digest::of(b""), size })
     };
     let files: Vec<_> = [FILE, CONFIG_FILE].into_iter().filter_map(file).collect();

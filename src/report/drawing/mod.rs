@@ -49,7 +49,7 @@ impl Colours {
 }
 
 impl Drawing {
-    /// Returns the graph of these stages of a manifest, in topological order, each with its status and colours.
+    /// Returns the graph of the given stages of a manifest, in topological order, each with its status and colours.
     pub fn new<'n>(
         manifest: &Manifest,
         stages: impl IntoIterator<Item = (&'n StageName, &'static str, Colours)>,

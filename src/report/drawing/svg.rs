@@ -10,7 +10,7 @@ const HEIGHT: usize = 48;
 const GAP: usize = 32;
 const ROW: usize = 104;
 const MARGIN: usize = 24;
-/// The width of a character of an edge's label.
+/// The width of a character in an edge's label.
 const CHARACTER: usize = 6;
 
 impl Drawing {
@@ -73,7 +73,7 @@ impl Drawing {
     /// Returns the stages by their longest path from a source.
     fn rows(&self) -> Vec<Vec<usize>> {
         let mut depths = vec![0; self.stages.len()];
-        // Stages are in topological order, so one pass over the edges by their end is enough.
+        // Stages are in topological order, so one pass over the edges, sorted by their end, is enough.
         let mut edges: Vec<_> = self.edges.iter().collect();
         edges.sort_by_key(|(_, to, _)| *to);
         for (from, to, _) in edges {

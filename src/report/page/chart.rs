@@ -1,4 +1,5 @@
-//! Charts of metrics as SVG: one for those that share the first part of their name (`loss/train`, `loss/validation`).
+//! Charts of metrics as SVG. Metrics that share the first part of their name (`loss/train`, `loss/validation`) share a
+//! chart.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -13,12 +14,12 @@ const LEFT: f64 = 70.0;
 const TOP: f64 = 24.0;
 const BOTTOM: f64 = 24.0;
 const RIGHT: f64 = 12.0;
-/// The points of a curve, less its last.
+/// The maximum number of points of a curve, excluding its last one.
 const MOST_POINTS: usize = 1000;
 /// Colour and dashes of each curve: dashes distinguish curves without colour.
 const PENS: [(&str, &str); 4] = [("#b0501a", ""), ("#3f6fb0", "6 3"), ("#3c8a3c", "2 2"), ("#7a4fa0", "8 2 2 2")];
 
-/// Renders the charts of these metrics.
+/// Renders the charts of the given metrics.
 pub(super) fn charts(metrics: &BTreeMap<String, Series>) -> String {
     let mut groups: BTreeMap<&str, Vec<(&str, Vec<(f64, f64)>)>> = BTreeMap::new();
     for (name, series) in metrics {
@@ -30,7 +31,8 @@ pub(super) fn charts(metrics: &BTreeMap<String, Series>) -> String {
     groups.values().map(|curves| chart(curves)).collect()
 }
 
-/// Returns the finite points of a series, evenly thinned to bound the size of the chart, with the last one.
+/// Returns the finite points of a series, evenly thinned to limit the size of the chart, and always including the last
+/// one.
 fn points(series: &Series) -> Vec<(f64, f64)> {
     let every = series.len().div_ceil(MOST_POINTS).max(1);
     let last = series.len().saturating_sub(1);
@@ -87,7 +89,7 @@ fn chart(curves: &[(&str, Vec<(f64, f64)>)]) -> String {
     text + "</svg>\n"
 }
 
-/// Formats a value with the digits that a chart needs.
+/// Formats a value with the digits needed in a chart.
 fn number(value: f64) -> String {
     match value.abs() {
         0.0 => "0".to_owned(),

@@ -14,7 +14,7 @@ const STYLE: &str = "body{font:15px/1.5 sans-serif;color:#222;max-width:70rem;ma
     border:1px solid;white-space:nowrap}";
 
 impl Page {
-    /// Renders the page. The manifest has the edges of the graph.
+    /// Renders the page. `manifest` provides the edges of the graph.
     pub(super) fn html(&self, manifest: &Manifest) -> String {
         let stages = self.stages.iter().filter_map(|row| {
             let (name, _) = manifest.stages.get_key_value(row.name.as_str())?;

@@ -1,4 +1,4 @@
-//! The completion of a stage: cached, built, failed or skipped, reported and counted.
+//! The completion of a stage: cached, built, failed or skipped. It is reported and counted here.
 
 use super::{Scheduler, StageState};
 use crate::events::{Event, OutputSummary};
@@ -98,7 +98,7 @@ impl Scheduler<'_, '_> {
         self.context.events.send(Event::StageSkipped { stage: name.to_string(), because });
     }
 
-    /// Ends a stage without an output and skips its downstream stages. Not recursive: the graph may be deeper than the stack.
+    /// Ends a stage that has no output, and skips its downstream stages. Not recursive, because the graph may be deeper than the stack.
     fn end(&mut self, name: &StageName) {
         self.states.insert(name.clone(), StageState::Ended);
         let mut ended = vec![name.clone()];

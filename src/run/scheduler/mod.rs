@@ -1,14 +1,14 @@
-//! Which stage starts when, and what a failure stops.
+//! Decides when each stage starts, and which stages a failure stops.
 //!
-//! One thread (the caller's) owns all state; each stage is decided and run on its own thread, which sends a message when it ends. A
-//! stage is decided when its upstream stages are done, and starts when its share of the machine is free, in the order of the graph.
-//! Only a stage that has its share acquires the lock of its key; if another process holds the lock, the stage returns the share and
-//! waits without a thread until the lock is free. Of the stages of this run with equal keys one runs at a time.
-//! A stage that waited for another process, or for a stage with its key, is decided again: it is cached then and needs no share,
-//! unless that build failed or the stage is forced.
+//! One thread (the caller's) owns all state; each stage is decided and run on its own thread, which sends a message when it ends. A stage
+//! is decided when its upstream stages are done, and starts when its share of the machine is free, in the order of the graph. Only a stage
+//! that has its share acquires the lock of its key; if another process holds the lock, the stage returns the share and waits without a
+//! thread until the lock is free. Of the stages of this run with equal keys, only one runs at a time. A stage that waited for another
+//! process, or for a stage with its key, is decided again: it is then cached and needs no share, unless that build failed or the stage is
+//! forced.
 //!
-//! A failed stage stops only its downstream stages, unless the run is to fail fast. When the run is interrupted, running stages are
-//! cancelled and no stage starts.
+//! A failed stage stops only its downstream stages, unless `fail_fast` is set. When the run is interrupted, running stages are cancelled
+//! and no stage starts.
 
 mod completion;
 
@@ -36,23 +36,23 @@ use crate::run::running::{Running, SAMPLE_INTERVAL};
 use crate::run::usage::Meter;
 use crate::store::{LockHolder, LockState, OpenRun};
 
-/// Stages that are decided at a time, at most, and never more than the run has threads.
+/// The maximum number of stages that are decided at the same time; it is never more than the threads of the run.
 const MAX_DECIDING: usize = 32;
 
 /// The state of a stage (module docs of [`super`]).
 enum StageState {
     /// Its upstream stages are not done yet.
     Blocked,
-    /// Its thread finds out whether its output is in the store.
+    /// Its thread determines whether its output is in the store.
     Deciding,
     /// It is stale and waits for its share.
     Ready(Box<StaleStage>),
     /// It has its share: it acquires the lock of its key and runs.
     Running(Running),
-    /// Another process holds the lock of its key. It has no thread and no share. The holder that was reported last is `Some(None)`
-    /// where its name is not known; none is reported before the first poll, since a plan holds the lock for a moment.
+    /// Another process holds the lock of its key. The stage has no thread and no share. The second value is the holder reported last,
+    /// `Some(None)` if its name is unknown; no holder is reported before the first poll, because a plan holds the lock only for a moment.
     Waiting(Box<StaleStage>, Option<Option<LockHolder>>),
-    /// It has this output.
+    /// It has these outputs, by port.
     Done(BTreeMap<String, Digest>),
     /// It has no output: it failed or was skipped.
     Ended,
@@ -71,16 +71,16 @@ struct Scheduler<'scope, 'a: 'scope> {
     pools: Pools,
     /// The keys of the running stages.
     building: BTreeSet<Digest>,
-    /// Stages that were decided again because a file outside the store had changed: that is done once.
+    /// Stages that were decided again because a file outside the store had changed; each is decided again only once.
     changed: BTreeSet<StageName>,
-    /// When the locks that stages wait for were polled last.
+    /// The time at which the locks that stages wait for were last polled.
     polled: Instant,
     outcome: Outcome,
     sender: Sender<(StageName, Message)>,
 }
 
-/// Brings the wanted stages up to date and sends what happens to `events`; an error of a stage is part of the outcome. Everything
-/// that the stages read and write is leased by `open`, and published in its directory; without it nothing is recorded.
+/// Brings the wanted stages up to date and sends events to `events`; the error of a stage is part of the outcome. Everything that the
+/// stages read and write is leased by `open` and published in its directory; without `open`, nothing is recorded.
 pub fn run<'a>(
     decider: Decider<'a>,
     graph: &'a Graph,
@@ -167,7 +167,7 @@ impl<'scope, 'a> Scheduler<'scope, 'a> {
         self.outcome
     }
 
-    /// Decides unblocked stages and starts ready ones, until nothing more can be done now.
+    /// Decides unblocked stages and starts ready ones, until nothing more can be done at the moment.
     fn advance(&mut self) {
         if self.options.cancel.is_set() || (self.options.fail_fast && self.outcome.summary.failed > 0) {
             let because = if self.options.cancel.is_set() { "the run was interrupted" } else { "another stage failed" };
@@ -175,7 +175,7 @@ impl<'scope, 'a> Scheduler<'scope, 'a> {
                 matches!(state, StageState::Blocked | StageState::Ready(_) | StageState::Waiting(..))
             };
             for name in self.names(idle) {
-                // The stages downstream of a skipped one are skipped with it.
+                // The downstream stages of a skipped stage are skipped with it.
                 if self.states.get(&name).is_some_and(idle) {
                     self.skip(&name, because.to_owned());
                 }
@@ -199,7 +199,7 @@ impl<'scope, 'a> Scheduler<'scope, 'a> {
         if self.pools.are_empty() {
             return;
         }
-        // Of stages with equal keys one can start.
+        // Of stages with equal keys, only one can start.
         let mut keys = self.building.clone();
         let starts =
             |state: &StageState| matches!(state, StageState::Ready(stale) if keys.insert(stale.key.key.digest()));
@@ -207,7 +207,7 @@ impl<'scope, 'a> Scheduler<'scope, 'a> {
         let mut on_gpu = ready.iter().filter(|name| self.needs_gpu(name)).count();
         let mut others = ready.len() - on_gpu;
         for name in &ready {
-            // Of the stages that need the GPU only one can start, so it does not share with the others.
+            // Of the stages that need the GPU only one can start, so the others do not count.
             let (starting, gpu) = (others + on_gpu.min(1), self.needs_gpu(name));
             self.start(name, starting);
             *if gpu { &mut on_gpu } else { &mut others } -= 1;
@@ -222,7 +222,7 @@ impl<'scope, 'a> Scheduler<'scope, 'a> {
         self.polled = Instant::now();
         for name in self.names(|state| matches!(state, StageState::Waiting(..))) {
             let Some(StageState::Waiting(stale, reported)) = self.states.get_mut(&name) else { continue };
-            // An error of the lock is reported by whoever acquires it.
+            // An error of the lock is reported by the stage that acquires it.
             let state = self.context.store.work.lock_state(stale.key.key.digest()).unwrap_or(LockState::Free);
             let LockState::Held(holder) = state else {
                 self.decide_again(&name);
@@ -237,7 +237,7 @@ impl<'scope, 'a> Scheduler<'scope, 'a> {
         }
     }
 
-    /// Decides a stage that is ready or waits again, before others.
+    /// Decides a ready or waiting stage again, before others.
     fn decide_again(&mut self, name: &StageName) {
         let stale = match self.states.insert(name.clone(), StageState::Blocked) {
             Some(StageState::Ready(stale) | StageState::Waiting(stale, _)) => stale,
@@ -248,7 +248,7 @@ impl<'scope, 'a> Scheduler<'scope, 'a> {
         }
     }
 
-    /// Returns the stages in such a state, in the order of the graph.
+    /// Returns the stages in a state that `wanted` accepts, in the order of the graph.
     fn names(&self, mut wanted: impl FnMut(&StageState) -> bool) -> Vec<StageName> {
         let order = self.dependencies.order().iter();
         order.filter(|name| self.states.get(*name).is_some_and(&mut wanted)).cloned().collect()
@@ -292,7 +292,7 @@ impl<'scope, 'a> Scheduler<'scope, 'a> {
         self.spawn(name, move || decide(&decider, context, undecided));
     }
 
-    /// Does work for a stage on a thread, which sends its result.
+    /// Calls `work` for a stage on a thread, which sends the result.
     fn spawn(&self, name: StageName, work: impl FnOnce() -> Result<Message, Failure> + Send + 'scope) {
         let sender = self.sender.clone();
         self.scope.spawn(move || {
@@ -302,8 +302,8 @@ impl<'scope, 'a> Scheduler<'scope, 'a> {
         });
     }
 
-    /// Returns the tree that each input port of a stage reads; its upstream stages are done. A build of an older revision of a kind
-    /// may lack a port that the kind has now.
+    /// Returns the tree that each input port of a stage reads; its upstream stages must be done. A build of an older revision of a kind may
+    /// lack a port that the kind has now.
     fn inputs(&self, stage: &StageDeclaration) -> Result<BTreeMap<String, Digest>, StageError> {
         let tree = |(port, edge): (&String, &Edge)| {
             let outputs = match self.states.get(&edge.stage) {
@@ -320,7 +320,7 @@ impl<'scope, 'a> Scheduler<'scope, 'a> {
         stage.inputs.iter().map(tree).collect()
     }
 
-    /// Runs a ready stage, whose key no stage of this run builds, if its share of the machine is free.
+    /// Runs a ready stage if its share of the machine is free. No stage of this run may be building its key.
     fn start(&mut self, name: &StageName, starting: usize) {
         let (Some(stage), Some(StageState::Ready(stale))) = (self.stage(name), self.states.get(name)) else { return };
         let key = stale.key.key.digest();
@@ -347,7 +347,7 @@ impl<'scope, 'a> Scheduler<'scope, 'a> {
             }
             Message::Locked(stale) => {
                 self.release(name);
-                // The end of a stage of this run that holds the lock is a message.
+                // If a stage of this run holds the lock, a message reports its end.
                 let state = match self.building.contains(&stale.key.key.digest()) {
                     true => StageState::Ready(stale),
                     false => StageState::Waiting(stale, None),

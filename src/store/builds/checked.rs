@@ -1,4 +1,4 @@
-//! JSON with a checksum: indented, and its last field, `check`, is the digest of all bytes before that field.
+//! JSON with a checksum: indented text whose last field, `check`, is the digest of all bytes before that field.
 
 use std::io::{self, ErrorKind};
 use std::path::Path;
@@ -11,7 +11,7 @@ use crate::store::{Result, StoreError, files};
 
 const CHECK: &str = ",\n  \"check\": \"";
 
-/// Encodes an object with at least one field, which is to be written at `path`.
+/// Encodes an object with at least one field, to be written at `path`.
 pub(super) fn encode(value: &impl Serialize, path: &Path) -> Result<String> {
     let text = serde_json::to_string_pretty(value);
     let text = text.map_err(|error| StoreError::io("write", path)(io::Error::other(error)))?;
@@ -28,7 +28,7 @@ pub(super) fn decode<T: DeserializeOwned>(text: &str) -> Result<T, String> {
     serde_json::from_str(text).map_err(|error| error.to_string())
 }
 
-/// Reads a file: `None` where there is none, and the problem where its content is invalid.
+/// Reads a file. Returns `None` if it does not exist, and the problem if its content is invalid.
 pub(super) fn read<T>(path: &Path, decode: impl Fn(&str) -> Result<T, String>) -> Result<Option<Result<T, String>>> {
     match files::read(path) {
         Ok(text) => Ok(Some(decode(&text))),

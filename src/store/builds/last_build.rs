@@ -1,4 +1,4 @@
-//! What each stage of a run built last, for reasons and for `why`: its key and outputs in `runs/<run>/.stages/<stage>.json`, the
+//! The last build of each stage of a run, used for reasons and by `why`: its key and outputs in `runs/<run>/.stages/<stage>.json`, and the
 //! files outside the store that it read in `<stage>.sources`. Its outputs are never removed.
 
 use std::collections::BTreeMap;
@@ -11,7 +11,7 @@ use super::{Builds, checked};
 use crate::key::KeyRecord;
 use crate::store::{Damage, Fault, Object, Result, SourceSnapshot, failpoint, file_name, files};
 
-/// What a stage of a run built last.
+/// The last build of a stage of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LastBuild {
     /// Its key.
@@ -20,10 +20,10 @@ pub struct LastBuild {
     pub key_record: KeyRecord,
     /// The digest of each output port's tree.
     pub outputs: BTreeMap<String, Digest>,
-    /// The patterns of its files outside the store.
+    /// The patterns of the files outside the store.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub patterns: Vec<String>,
-    /// The digest of `<stage>.sources`, if it read any: a list that was written for another build is not used.
+    /// The digest of `<stage>.sources`, if it read any: a list that belongs to another build is not used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sources: Option<Digest>,
 }
@@ -51,20 +51,20 @@ impl Builds {
         self.root.damage(Object::File(path.to_owned()), Fault::Format(problem), path)
     }
 
-    /// What each stage of a run built last, by stage.
+    /// Returns the last build of each stage of a run, by stage.
     pub fn last_builds(&self, run: &str) -> Result<BTreeMap<String, LastBuild>> {
         let files = files::names(&self.root.layout.run(run)?.join(STAGES))?;
         let stages = files.iter().filter_map(|name| name.strip_suffix(".json"));
         Ok(stages.filter_map(|stage| Some((stage.to_owned(), self.last_build(run, stage).ok()??))).collect())
     }
 
-    /// What a stage of a run built last; `None` also where the file cannot be read.
+    /// Returns the last build of a stage of a run; `None` also if the file cannot be read.
     pub fn last_build(&self, run: &str, stage: &str) -> Result<Option<LastBuild>> {
         let path = self.last_build_path(run, stage)?;
         Ok(files::read(&path).ok().and_then(|text| checked::decode(&text).ok()))
     }
 
-    /// The files outside the store that a stage of a run read last; none where that is uncertain.
+    /// Returns the files outside the store that the last build of a stage read; an empty list if they are not known for certain.
     pub fn last_sources(&self, run: &str, stage: &str) -> Result<Vec<SourceFile>> {
         let Some(last) = self.last_build(run, stage)? else { return Ok(Vec::new()) };
         let text = files::read(&self.last_build_path(run, stage)?.with_extension(SOURCES)).unwrap_or_default();
@@ -78,7 +78,7 @@ impl Builds {
         Ok(self.root.layout.run(run)?.join(STAGES).join(format!("{}.json", file_name(stage)?)))
     }
 
-    /// Writes the last build of a stage, with the files outside the store that it read, unless both files have this content.
+    /// Writes the last build of a stage, with the files outside the store that it read, unless both files already have this content.
     pub(in crate::store) fn write_last_build(
         &self,
         run: &str,

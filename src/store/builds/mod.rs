@@ -1,11 +1,11 @@
-//! Builds: the records of each key, and what each stage of a run built last.
+//! Builds: the records of each key, and the last build of each stage of a run.
 //!
-//! All builds of a key are kept. The one that is used is the first one recorded whose trees and blobs are undamaged: later
-//! builds neither replace it nor vanish, so that a kind that produces other bytes for an equal key is noticed
-//! ([`Hit::distinct`] above 1), and stages that read the first build stay consistent with it.
+//! All builds of a key are kept. The build that is used is the first recorded one whose trees and blobs are undamaged. Later builds do not
+//! replace it: so stages that read the first build stay consistent with it, and a kind that produces different bytes for an equal key is
+//! detected ([`Hit::distinct`] above 1).
 //!
-//! A build whose bytes were evicted, or are damaged and were found so by a repair, moves from `records/` to `ledger/`: the
-//! determinism ledger forgets no output.
+//! When the bytes of a build are evicted, or a repair finds them damaged, its record moves from `records/` to `ledger/`. So the determinism
+//! ledger keeps the digests of all outputs.
 
 mod checked;
 mod last_build;
@@ -42,7 +42,7 @@ pub enum Lookup {
 }
 
 impl Lookup {
-    /// The tree of each port of a hit.
+    /// Returns the tree of each port of a hit.
     pub const fn outputs(&self) -> Option<&BTreeMap<String, Digest>> {
         match self {
             Self::Hit(hit) => Some(&hit.record.outputs),
@@ -60,42 +60,42 @@ pub struct Hit {
     pub trees: BTreeMap<String, Tree>,
     /// Its number: 1 is the first build of the key.
     pub build: u32,
-    /// Builds of the key.
+    /// The number of builds of the key.
     pub builds: usize,
-    /// Different outputs of these builds.
+    /// The number of different outputs among the builds of the key.
     pub distinct: usize,
-    /// Why earlier builds could not be used.
+    /// The damage that prevented the use of earlier builds.
     pub damage: Vec<Damage>,
 }
 
 /// All builds of a key.
 #[derive(Debug, Clone, PartialEq)]
 pub struct KeyBuilds {
-    /// By number.
+    /// The builds whose bytes are in the store, by number.
     pub records: BTreeMap<u32, Record>,
-    /// Those whose bytes were evicted or damaged.
+    /// The builds whose bytes were evicted or damaged.
     pub past: BTreeMap<u32, Record>,
     /// Unreadable records, which were moved aside.
     pub damage: Vec<Damage>,
 }
 
 impl KeyBuilds {
-    /// Every build, whether its bytes are in the store or not.
+    /// Returns every build, whether its bytes are in the store or not.
     pub fn all(&self) -> impl Iterator<Item = &Record> {
         self.records.values().chain(self.past.values())
     }
 
-    /// The first build.
+    /// Returns the first build.
     pub fn first(&self) -> Option<&Record> {
         self.records.iter().chain(&self.past).min_by_key(|(number, _)| **number).map(|(_, record)| record)
     }
 
-    /// Number of builds.
+    /// Returns the number of builds.
     pub fn count(&self) -> usize {
         self.records.len() + self.past.len()
     }
 
-    /// Number of different outputs.
+    /// Returns the number of different outputs.
     pub fn distinct(&self) -> usize {
         self.all().map(|record| &record.outputs).collect::<BTreeSet<_>>().len()
     }
@@ -112,9 +112,9 @@ pub struct LedgerEntry {
     pub run: String,
     /// The stage of the first build.
     pub stage: String,
-    /// Number of builds.
+    /// The number of builds.
     pub builds: usize,
-    /// Number of different outputs.
+    /// The number of different outputs.
     pub distinct: usize,
 }
 
@@ -123,8 +123,8 @@ impl Builds {
         Self { root, objects }
     }
 
-    /// Finds the first undamaged build of a key. Reads the key's records and trees, and a `stat` of each blob; a blob whose
-    /// seal does not hold is hashed.
+    /// Finds the first undamaged build of a key. Reads the key's records and trees, and calls `stat` on each blob; a blob whose seal is
+    /// broken is hashed.
     pub fn lookup(&self, key: Digest) -> Result<Lookup> {
         let builds = self.of(key)?;
         let (count, distinct) = (builds.count(), builds.distinct());
@@ -139,8 +139,8 @@ impl Builds {
         Ok(if damage.is_empty() { Lookup::Miss } else { Lookup::Damaged(damage) })
     }
 
-    /// Finds the first build of a key if all its records and trees are readable and all its blobs sealed. It changes nothing,
-    /// reads no blob and never waits; `None` means only that [`Builds::lookup`] has to be called.
+    /// Finds the first build of a key if all its records and trees are readable and all its blobs are sealed. It changes nothing, reads no
+    /// blob and never waits; `None` means only that [`Builds::lookup`] must be called.
     pub fn lookup_sealed(&self, key: Digest) -> Option<Hit> {
         let reader = Self { root: self.root.as_reader(), objects: self.objects.as_reader() };
         let mut builds = reader.of(key).ok().filter(|builds| builds.damage.is_empty())?;
@@ -172,10 +172,10 @@ impl Builds {
         let mut records = BTreeMap::new();
         for (number, path) in files {
             let record = match checked::read::<Record>(&path, checked::decode)? {
-                // Removed since its name was read.
+                // Removed after its name was read.
                 None => continue,
                 Some(Ok(record)) if record.key == key => Ok(record),
-                Some(Ok(_)) => Err("it is of another key".to_owned()),
+                Some(Ok(_)) => Err("it belongs to another key".to_owned()),
                 Some(Err(problem)) => Err(problem),
             };
             match record {
@@ -228,12 +228,12 @@ impl Builds {
         Ok((trees, damage))
     }
 
-    /// Every key with a build whose bytes are in the store, sorted.
+    /// Returns every key with a build whose bytes are in the store, sorted.
     pub fn keys(&self) -> Result<BTreeSet<Digest>> {
         self.keys_in("records")
     }
 
-    /// Every key with a build, sorted, including those that only the ledger has.
+    /// Returns every key with a build, sorted, including those that only the ledger contains.
     pub fn all_keys(&self) -> Result<BTreeSet<Digest>> {
         let mut keys = self.keys_in("records")?;
         keys.extend(self.keys_in("ledger")?);
@@ -245,11 +245,11 @@ impl Builds {
         Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
     }
 
-    /// The determinism ledger: every key whose builds have different outputs.
+    /// Returns the determinism ledger: every key whose builds have different outputs.
     pub fn ledger(&self) -> Result<Vec<LedgerEntry>> {
         let mut ledger = Vec::new();
         for key in self.all_keys()? {
-            // Most keys were built once: their record need not be read.
+            // Most keys were built only once: their records need not be read.
             if self.record_files(key)?.len() + self.past_files(key)?.len() < 2 {
                 continue;
             }
@@ -269,13 +269,13 @@ impl Builds {
         files::make_dir(&dir)?;
         let moved = fs::rename(&record, dir.join(record.file_name().unwrap_or_default()));
         files::ignore_missing(moved).map_err(StoreError::io("move", &record))?;
-        // Other builds of the key keep the directory.
+        // The directory stays if the key has other builds.
         let _ = fs::remove_dir(self.root.layout.records(key));
         Ok(())
     }
 }
 
-/// The records in a directory, by number.
+/// Returns the records in a directory, by number.
 fn numbered(dir: PathBuf) -> Result<BTreeMap<u32, PathBuf>> {
     let number = |name: &str| name.strip_suffix(".json")?.parse().ok();
     let files = files::names(&dir)?.into_iter().filter_map(|name| Some((number(&name)?, dir.join(name))));

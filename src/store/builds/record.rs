@@ -28,11 +28,11 @@ pub struct Record {
     pub number: Option<u32>,
     /// The digest of each output port's tree.
     pub outputs: BTreeMap<String, Digest>,
-    /// The key written out.
+    /// The content of the key.
     pub key_record: KeyRecord,
-    /// When the stage started, or was last resumed: milliseconds since 1970.
+    /// The time at which the stage started, or was last resumed, in milliseconds since 1970.
     pub started: u64,
-    /// Duration in seconds, including interrupted attempts that it resumed.
+    /// The duration in seconds, including the interrupted attempts that it resumed.
     pub seconds: f64,
     /// Processor time in seconds, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -46,33 +46,33 @@ pub struct Record {
     /// The number of equal updates in which they were made, if it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub updates: Option<u64>,
-    /// Bytes of its inputs and of the files outside the store.
+    /// The size of its inputs and of the files outside the store, in bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub input_bytes: Option<u64>,
     /// The last value of each metric, as `loss/train`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub metrics: BTreeMap<String, f64>,
-    /// Number of threads.
+    /// The number of threads.
     pub threads: usize,
-    /// Compute device.
+    /// The compute device.
     pub device: Device,
     /// The machine it ran on.
     pub machine: Machine,
-    /// Version of the program.
+    /// The version of the program.
     pub program: String,
 }
 
-/// A machine, without its name.
+/// A machine, without its host name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Machine {
-    /// Operating system.
+    /// The operating system.
     pub os: String,
-    /// Instruction set.
+    /// The instruction set.
     pub arch: String,
     /// The processor's model, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpu: Option<String>,
-    /// Cores available to the process.
+    /// The number of cores available to the process.
     pub cores: usize,
 }
 
@@ -88,8 +88,8 @@ impl Machine {
     }
 }
 
-/// The processor (Linux: `/proc/cpuinfo`): its model name, which different virtual machines share, its family, model and
-/// stepping, and its vector instructions.
+/// Returns the processor (Linux: `/proc/cpuinfo`): its model name, its family, model and stepping, and its vector
+/// instructions. The model name alone is not enough: different virtual machines share it.
 fn cpu() -> Option<String> {
     const VECTORS: [&str; 6] = ["avx", "avx2", "fma", "avx512f", "avx512_bf16", "amx_tile"];
     let text = std::fs::read_to_string("/proc/cpuinfo").ok()?;
@@ -104,7 +104,7 @@ fn cpu() -> Option<String> {
     Some(format!("{}, {numbers}{vectors}", field("model name")?))
 }
 
-/// Milliseconds from 1970 to `time`; 0 for an earlier one.
+/// Returns the milliseconds from 1970 to `time`; 0 for an earlier time.
 pub fn milliseconds(time: SystemTime) -> u64 {
     time.duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }

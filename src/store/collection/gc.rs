@@ -1,13 +1,13 @@
-//! Garbage collection: removes what nothing needs, then evicts builds on request, the cheapest for their size first.
+//! Garbage collection: removes unreferenced data, then evicts builds on request, in the order of their cost per byte.
 //!
 //! # What is never removed
 //! - The last builds of the runs of each name, of any project.
 //! - The caller's roots: outputs of past runs and of lock files.
 //! - Trees that a running process leased ([`super::lease`]), and the scratch of a key whose lock is held.
-//! - The scratch of a key that has no build yet, unless it is asked for: a stopped stage resumes from it.
+//! - The scratch of a key that has no build yet, unless requested: a stopped stage resumes from it.
 //!
-//! A kill at any point leaves a store that works: records and outputs by name are removed before trees, trees before blobs. While
-//! a record or tree is damaged or missing it is unknown which blobs are needed: nothing is removed.
+//! A kill at any point leaves a consistent store: records and outputs by name are removed before trees, trees before blobs. While a record
+//! or tree is damaged or missing, it is unknown which blobs are needed, so nothing is removed.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,70 +17,70 @@ use serde::Serialize;
 use super::{Inventory, StoreGuard, Totals};
 use crate::store::{LockHolder, Record, Result, Store, StoreError, failpoint, files};
 
-/// What to remove.
+/// The options of a garbage collection.
 #[derive(Debug, Clone, Default)]
 pub struct GcOptions {
-    /// Evict builds until the blobs take at most this many bytes; without it no build is removed.
+    /// Evict builds until the blobs take at most this many bytes; `None` evicts no build.
     pub keep_size: Option<u64>,
-    /// What is kept, besides last builds and leased trees; runs of a name in the order of their numbers.
+    /// What to keep, besides last builds and leased trees; the runs of a name in the order of their numbers.
     pub roots: Vec<GcRoot>,
-    /// Also remove the scratch of keys without a build, from which stopped stages would resume.
+    /// Whether to also remove the scratch of keys without a build, from which stopped stages would resume.
     pub scratch: bool,
 }
 
 /// A run or lock file whose trees and blobs are kept.
 #[derive(Debug, Clone, Default)]
 pub struct GcRoot {
-    /// For people: `quickstart.3 (latest)`.
+    /// The name, for people: `quickstart.3 (latest)`.
     pub name: String,
-    /// The name of the run, if it is one: the newest run of a name also keeps the last builds of that name.
+    /// The name of the run, if it is a run: the newest run of a name also keeps the last builds of that name.
     pub run: Option<String>,
-    /// Trees to keep.
+    /// The trees to keep.
     pub trees: BTreeSet<Digest>,
-    /// Blobs to keep, whether their tree is in the store or not.
+    /// The blobs to keep, whether their tree is in the store or not.
     pub blobs: BTreeSet<Digest>,
 }
 
 impl GcRoot {
-    /// A root that keeps nothing yet.
+    /// Creates a root that keeps nothing yet.
     pub fn named(name: String) -> Self {
         Self { name, ..Self::default() }
     }
 }
 
-/// What a root keeps.
+/// The data that a root keeps.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Retained {
-    /// Name of the root.
+    /// The name of the root.
     pub by: String,
-    /// Bytes of its blobs.
+    /// The size of its blobs, in bytes.
     pub bytes: u64,
-    /// Bytes of those that no other root keeps.
+    /// The size of those blobs that no other root keeps, in bytes.
     pub alone: u64,
 }
 
-/// What a garbage collection would remove, or has removed.
+/// The data that a garbage collection would remove, or has removed.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Removals {
-    /// Bytes of all blobs before.
+    /// The size of all blobs before, in bytes.
     pub before: u64,
-    /// Bytes of all blobs after.
+    /// The size of all blobs after, in bytes.
     pub after: u64,
-    /// Builds, in the order in which they are evicted.
+    /// The evicted builds, in order.
     pub builds: Vec<RemovedBuild>,
-    /// Blobs that no build names.
+    /// Blobs that no build references.
     pub orphans: Totals,
     /// Damaged objects that were moved aside.
     pub aside: Totals,
     /// Derived files.
     pub derived: Totals,
-    /// Scratch of keys that have a build, and of the others if asked for.
+    /// Scratch of keys that have a build, and of the others if requested.
     pub scratch: Totals,
     /// Scratch that is kept.
     pub scratch_left: Totals,
-    /// Bytes that the roots keep.
+    /// The size of the blobs that the roots keep, in bytes.
     pub rooted: u64,
-    /// What each root keeps.
+    /// The data that each root keeps.
     pub kept: Vec<Retained>,
     #[serde(skip)]
     plan: Sweep,
@@ -95,11 +95,11 @@ pub struct RemovedBuild {
     pub build: u32,
     /// The stage kind.
     pub kind: String,
-    /// When it started: milliseconds since 1970.
+    /// The start time, in milliseconds since 1970.
     pub started: u64,
-    /// Recorded cost of building it again, in seconds.
+    /// The recorded time to rebuild it, in seconds.
     pub seconds: f64,
-    /// Bytes that its removal frees, after those before it.
+    /// The bytes that its removal frees after the removal of the builds before it.
     pub bytes: u64,
 }
 
@@ -115,7 +115,7 @@ struct Sweep {
     derived: Vec<String>,
 }
 
-/// The exclusive guard of a garbage collection: while it is held no process finds an output, leases or adopts one.
+/// The exclusive guard of a garbage collection: while it is held, no process finds, leases or adopts an output.
 #[derive(Debug)]
 pub struct GcGuard<'s> {
     store: &'s Store,
@@ -123,13 +123,13 @@ pub struct GcGuard<'s> {
 }
 
 impl Store {
-    /// Computes what [`GcGuard::collect`] would remove now. It changes nothing.
+    /// Computes what [`GcGuard::collect`] would remove now. Changes nothing.
     ///
     /// # Errors
-    /// [`StoreError::Unaccountable`]: a record or tree is damaged.
+    /// [`StoreError::Unaccountable`] if a record or tree is damaged.
     pub fn removals(&self, options: &GcOptions) -> Result<Removals> {
-        // Leases before last builds: a run drops its lease last. A caller that reads locks of runs for its roots has to read
-        // leases before them, for the same reason.
+        // Leases are read before last builds: a run drops its lease last. For the same reason, a caller that reads locks of runs for its
+        // roots must read leases first.
         let leases = self.leases.all()?;
         let reader = self.as_reader();
         let inventory = reader.inventory()?;
@@ -154,7 +154,7 @@ impl Store {
             }
         }
         let mut removals = Removals::of(&inventory, &roots, options);
-        // Lock files mean nothing, and those of keys that are in the store are used again.
+        // Lock files have no content of value, and those of keys in the store are used again.
         let evicted: BTreeSet<_> = removals.plan.records.iter().collect();
         let built = inventory.builds.keys().filter(|build| !evicted.contains(build)).map(|(key, _)| *key);
         let used: BTreeSet<_> = built.chain(inventory.scratch.keys().copied()).collect();
@@ -162,8 +162,8 @@ impl Store {
         Ok(removals)
     }
 
-    /// Waits until no process looks for an output or adopts one, and keeps it so. Compute the roots after this: before, a run
-    /// that ends may write more of them.
+    /// Waits until no process looks for an output or adopts one, and prevents it while the guard lives. Compute the roots after this call:
+    /// a run that ends before it may write more roots.
     pub fn gc_guard(&self) -> Result<GcGuard<'_>> {
         Ok(GcGuard { store: self, _guard: self.leases.exclusive_guard()? })
     }
@@ -177,14 +177,14 @@ impl GcGuard<'_> {
         Ok(removals)
     }
 
-    /// Removes what [`Store::removals`] computed under this guard. After an error the store works, without what was removed
-    /// before it.
+    /// Removes what [`Store::removals`] computed under this guard. After an error the store is consistent, without the data that was
+    /// removed before it.
     pub fn remove(&self, removals: &Removals) -> Result<()> {
         let (store, plan) = (self.store, &removals.plan);
         let layout = store.layout();
         for (key, build) in &plan.records {
             failpoint::pass("gc-before-record");
-            // The outputs of a key stay known, so that different ones are noticed.
+            // The digests of a key's outputs are kept, so that different outputs are detected.
             store.builds.move_to_ledger(*key, *build)?;
         }
         for tree in &plan.published {
@@ -200,7 +200,7 @@ impl GcGuard<'_> {
             files::remove(&layout.blob(*blob))?;
         }
         for key in &plan.scratch {
-            // The lock of a key that is being built again is held.
+            // The lock is held if the key is being built again.
             if let Some(lock) = store.work.lock(*key, &LockHolder::this("gc"))? {
                 store.work.clear(&lock)?;
             }
@@ -211,7 +211,7 @@ impl GcGuard<'_> {
         }
         for entry in &plan.derived {
             let path = layout.dir("derived").join(entry);
-            // A set that is being made stays.
+            // A set that is being created stays.
             store.objects.derived().remove(entry).map_err(StoreError::io("remove", &path))?;
         }
         let damaged = layout.dir("damaged");
@@ -273,8 +273,8 @@ impl Removals {
         removals
     }
 
-    /// Adds builds until the blobs take at most `keep` bytes: those first that took the fewest seconds for each byte. `retained` blobs
-    /// are never removed, and builds with no other blobs are not evicted.
+    /// Evicts builds until the blobs take at most `keep` bytes, first those that took the fewest seconds per byte. `retained` blobs are
+    /// never removed, and builds without other blobs are not evicted.
     fn evict(&mut self, inventory: &Inventory, retained: &BTreeSet<Digest>, keep: u64) {
         let mut users: BTreeMap<Digest, usize> = BTreeMap::new();
         let mut priced = Vec::new();
@@ -286,7 +286,7 @@ impl Removals {
                 priced.push((record.seconds / inventory.bytes_of(&blobs) as f64, build, record, blobs));
             }
         }
-        // Builds with equal prices in the order of their keys.
+        // Builds with equal costs per byte are ordered by their keys.
         priced.sort_by(|(price, ..), (other, ..)| price.total_cmp(other));
         for (_, build, record, mut blobs) in priced {
             if self.after <= keep {

@@ -1,4 +1,4 @@
-//! The inventory of a store: every record, tree and blob, and what else takes space.
+//! The inventory of a store: every record, tree and blob, and everything else that uses disk space.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -16,26 +16,26 @@ pub struct Inventory {
     pub builds: BTreeMap<(Digest, u32), Record>,
     /// The undamaged trees.
     pub trees: BTreeMap<Digest, Tree>,
-    /// Size of each blob's file in bytes.
+    /// The size of each blob's file, in bytes.
     pub blobs: BTreeMap<Digest, u64>,
     /// The trees that are published by name.
     pub published: BTreeSet<Digest>,
     /// The last builds, by run and stage.
     pub runs: BTreeMap<String, BTreeMap<String, LastBuild>>,
-    /// Bytes of each key's scratch, from which a stopped stage resumes; without keys that are being built.
+    /// The size of each key's scratch, from which a stopped stage resumes, in bytes; without keys that are being built.
     pub scratch: BTreeMap<Digest, u64>,
-    /// Bytes of each set of derived files.
+    /// The size of each set of derived files, in bytes.
     pub derived: BTreeMap<String, u64>,
-    /// Damaged objects that were moved aside, with their bytes.
+    /// Damaged objects that were moved aside, with their size in bytes.
     pub aside: Vec<(PathBuf, u64)>,
     /// Unreadable records and trees.
     pub damage: Vec<Damage>,
 }
 
-/// A number of files, and their size.
+/// The number of files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 pub struct Totals {
-    /// Number of files.
+    /// The total size, in bytes.
     pub count: u64,
     /// Bytes.
     pub bytes: u64,
@@ -49,32 +49,32 @@ impl<'s> FromIterator<&'s u64> for Totals {
 }
 
 impl Inventory {
-    /// The blobs of these trees.
+    /// Returns the blobs of the given trees.
     pub fn blobs_of<'c>(&'c self, trees: impl IntoIterator<Item = &'c Digest>) -> BTreeSet<Digest> {
         let trees = trees.into_iter().filter_map(|tree| self.trees.get(tree));
         trees.flat_map(|tree| tree.entries().iter().map(|entry| entry.digest)).collect()
     }
 
-    /// Unreadable records and trees, and missing trees of builds and runs.
+    /// Returns unreadable records and trees, and missing trees of builds and runs.
     pub(super) fn all_damage(&self) -> Vec<Damage> {
         let is_known = |tree: &Digest| self.damage.iter().any(|damage| damage.object == Object::Tree(*tree));
         let missing = self.lost_trees().into_iter().filter(|tree| !is_known(tree));
         self.damage.iter().cloned().chain(missing.map(|tree| Object::Tree(tree).missing())).collect()
     }
 
-    /// The trees of builds and of last builds that are damaged or missing.
+    /// Returns the trees of builds and of last builds that are damaged or missing.
     pub(super) fn lost_trees(&self) -> BTreeSet<Digest> {
         let built = self.builds.values().flat_map(|record| record.outputs.values());
         let last = self.runs.values().flat_map(|stages| stages.values()).flat_map(|last| last.outputs.values());
         built.chain(last).filter(|tree| !self.trees.contains_key(tree)).copied().collect()
     }
 
-    /// All damaged objects that were moved aside.
+    /// Returns the totals of all damaged objects that were moved aside.
     pub fn all_aside(&self) -> Totals {
         self.aside.iter().map(|(_, bytes)| bytes).collect()
     }
 
-    /// Bytes of these blobs.
+    /// Returns the total size of the given blobs, in bytes.
     pub fn bytes_of<'c>(&self, blobs: impl IntoIterator<Item = &'c Digest>) -> u64 {
         blobs.into_iter().filter_map(|blob| self.blobs.get(blob)).sum()
     }
@@ -89,7 +89,7 @@ impl Store {
             inventory.builds.extend(builds.records.into_iter().map(|(number, record)| ((key, number), record)));
             inventory.damage.extend(builds.damage);
         }
-        // References come before the objects they name, because runs go on meanwhile.
+        // References are read before the objects they name, because runs continue meanwhile.
         for run in self.runs.names()? {
             let stages = self.builds.last_builds(&run)?;
             inventory.runs.insert(run, stages);

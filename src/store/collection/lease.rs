@@ -1,9 +1,9 @@
-//! Leases: the trees that a running process reads or has just built, which are not removed meanwhile.
+//! Leases: the trees that a running process reads or has just built, which must not be removed.
 //!
-//! A lease is a file in `leases/`, locked by its process, so that it ends with the process. Its first line names the process; each
-//! further line is the digest of a tree in use. The guard, a lock on `leases/.gate`, orders leases and removals: an output is found
-//! and leased under a shared guard, and removed under an exclusive one. So it is leased before it could be removed, or gone before
-//! it is looked up.
+//! A lease is a file in `leases/`, locked by its process, so that it ends with the process. Its first line names the process; each further
+//! line is the digest of a tree in use. The guard, a lock on `leases/.gate`, orders leases and removals: an output is found and leased
+//! under a shared guard, and removed under an exclusive one. So an output is either leased before it can be removed, or removed before it
+//! is looked up.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, Permissions, TryLockError};
@@ -20,7 +20,7 @@ use crate::store::{LockHolder, Result, Root, StoreError, failpoint, files};
 
 const DIR: &str = "leases";
 const GATE: &str = ".gate";
-/// Time between two attempts to take a lock.
+/// The interval between two attempts to take a lock.
 const POLL: Duration = Duration::from_millis(20);
 
 /// The leases of a store, and its guard.
@@ -29,36 +29,37 @@ pub struct Leases {
     root: Root,
 }
 
-/// The trees that one process uses, until it is dropped or the process ends.
+/// The trees that one process uses. It ends when it is dropped or the process ends.
 #[derive(Debug)]
 pub struct Lease {
     path: PathBuf,
     file: Mutex<File>,
 }
 
-/// Held shared, nothing is removed from the store; held exclusively, nothing is found or leased. It ends when it is dropped.
+/// While it is held shared, nothing is removed from the store; while it is held exclusively, nothing is found or leased. It is released on
+/// drop.
 #[derive(Debug)]
 pub struct StoreGuard {
-    /// `None` in a read-only store that no process ever opened for writing.
+    /// `None` in a read-only store that was never opened for writing.
     _file: Option<File>,
 }
 
 /// A lease of a running process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LeaseInfo {
-    /// The process: its task is the run, as `quickstart.3`.
+    /// The process; its task is the run, such as `quickstart.3`.
     pub holder: LockHolder,
     /// The trees in use.
     pub trees: BTreeSet<Digest>,
 }
 
 impl LeaseInfo {
-    /// The name under which it retains trees: `quickstart.3 (running)`.
+    /// Returns the name under which it keeps trees: `quickstart.3 (running)`.
     pub fn holder_name(&self) -> String {
         format!("{} (running)", self.holder.task)
     }
 
-    /// The run's name and number; a reproduction has no number.
+    /// Returns the run's name and number; a reproduction has no number.
     pub fn run(&self) -> (&str, Option<u32>) {
         let reference = &self.holder.task;
         let parts = reference.rsplit_once('.').and_then(|(name, number)| Some((name, number.parse().ok()?)));
@@ -67,9 +68,9 @@ impl LeaseInfo {
 }
 
 impl Lease {
-    /// Adds trees. Call it under the guard under which they were found.
+    /// Adds trees. The caller must hold the guard under which they were found.
     pub fn hold<'d>(&self, trees: impl IntoIterator<Item = &'d Digest>) -> Result<()> {
-        // On a line of its own, even if the disk was full in the middle of the previous one.
+        // A separate line, even if the previous line was truncated by a full disk.
         let text = trees.into_iter().fold("\n".to_owned(), |text, tree| text + &format!("{tree}\n"));
         failpoint::pass("lease-before-append");
         lock_mutex(&self.file).write_all(text.as_bytes()).map_err(StoreError::io("write", &self.path))
@@ -78,7 +79,7 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        // A lease without its process means nothing.
+        // A lease without its process has no effect.
         let _ = fs::remove_file(&self.path);
     }
 }
@@ -88,20 +89,20 @@ impl Leases {
         Self { root }
     }
 
-    /// Starts an empty lease of this process for a run, as `quickstart.3`.
+    /// Starts an empty lease of this process for a run, such as `quickstart.3`.
     pub fn start(&self, run: &str) -> Result<Lease> {
         self.root.check_writable()?;
-        // A removal under way has seen all leases.
+        // A removal that is under way has already read the leases.
         let guard = self.guard()?;
         self.start_under(&guard, run)
     }
 
-    /// [`Leases::start`] under a guard that is held already.
+    /// Does the same as [`Leases::start`] under a guard that is already held.
     pub(in crate::store) fn start_under(&self, _guard: &StoreGuard, run: &str) -> Result<Lease> {
         let holder = LockHolder::this(run);
         let dir = self.root.layout.dir(DIR);
         let open = || {
-            // It is locked before it is in the directory: an unlocked lease is stale. Other users of the store read it.
+            // It is locked before it is moved into the directory: an unlocked lease is stale. Other users of the store read it.
             let (prefix, permissions) = (format!("{}-", holder.pid), Permissions::from_mode(0o644));
             let mut builder = tempfile::Builder::new();
             let mut file = builder.prefix(&prefix).permissions(permissions).tempfile_in(self.root.layout.tmp())?;
@@ -115,8 +116,8 @@ impl Leases {
         open().map_err(StoreError::io("write", &dir))
     }
 
-    /// Waits until nothing is being removed, and keeps it so until the guard is dropped. [`StoreError::Interrupted`]: the store
-    /// was told to stop meanwhile.
+    /// Waits until nothing is being removed, and prevents removals until the guard is dropped. Returns [`StoreError::Interrupted`] if the
+    /// store was told to stop meanwhile.
     pub fn guard(&self) -> Result<StoreGuard> {
         match self.gate()? {
             Some(file) => self.wait(file, File::try_lock_shared),
@@ -124,20 +125,20 @@ impl Leases {
         }
     }
 
-    /// [`Leases::guard`] without waiting; `None` while something is being removed.
+    /// Does the same as [`Leases::guard`] without waiting; returns `None` while something is being removed.
     pub fn try_guard(&self) -> Option<StoreGuard> {
         let file = self.gate().ok()?;
         file.as_ref().map_or(Ok(()), File::try_lock_shared).ok()?;
         Some(StoreGuard { _file: file })
     }
 
-    /// Waits until no process finds or removes anything, and keeps it so until the guard is dropped.
+    /// Waits until no process finds or removes anything, and prevents both until the guard is dropped.
     pub(in crate::store) fn exclusive_guard(&self) -> Result<StoreGuard> {
         self.root.check_writable()?;
         self.wait(files::open_lock(&self.root.layout.gate())?, File::try_lock)
     }
 
-    /// The exclusive guard without waiting; `None` while a process uses the store.
+    /// Returns the exclusive guard without waiting; `None` while a process uses the store.
     pub(in crate::store) fn exclusive_if_idle(&self) -> Option<StoreGuard> {
         let file = files::open_lock(&self.root.layout.gate()).ok()?;
         file.try_lock().ok()?;
@@ -145,7 +146,7 @@ impl Leases {
         self.all().ok()?.is_empty().then_some(guard)
     }
 
-    /// Opens the lock file of the guard; `None` where a read-only store has none.
+    /// Opens the lock file of the guard; `None` if a read-only store has no such file.
     fn gate(&self) -> Result<Option<File>> {
         let path = self.root.layout.gate();
         if self.root.writes {
@@ -168,7 +169,7 @@ impl Leases {
         }
     }
 
-    /// The leases of running processes. Stale ones are removed if the store is writable.
+    /// Returns the leases of running processes. Stale ones are removed if the store is writable.
     pub fn all(&self) -> Result<Vec<LeaseInfo>> {
         let dir = self.root.layout.dir(DIR);
         let mut leases = Vec::new();

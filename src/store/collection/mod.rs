@@ -1,4 +1,4 @@
-//! Collection: what is in the store, what of it is in use, and the removal of the rest.
+//! Inventory, leases and removal: what is in the store, what is in use, and how the rest is removed.
 //!
 //! A running process leases the trees that it uses ([`Leases`]). [`Store::inventory`](crate::store::Store::inventory) lists
 //! everything, [`Store::removals`](crate::store::Store::removals) computes what `cache gc` removes and [`GcGuard`] removes it,

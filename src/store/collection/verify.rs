@@ -1,6 +1,6 @@
-//! Verification: every blob is hashed, whatever its seal. In a writable store it is also the repair: damaged objects are moved
-//! aside, trees that the caller knows are restored, and builds that are incomplete for it go to the ledger, so that the next
-//! verification finds nothing. Damaged derived files are removed.
+//! Verification: every blob is hashed, even if its seal is intact. In a writable store it also repairs: damaged objects are moved aside,
+//! trees that the caller knows are restored, and builds that are incomplete as a result move to the ledger, so that the next verification
+//! finds nothing. Damaged derived files are removed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
@@ -20,29 +20,29 @@ use crate::store::{Damage, Fault, Object, Result, Store, StoreError, failpoint, 
 pub struct Verification {
     /// The store as it was listed.
     pub inventory: Inventory,
-    /// Number of blobs that were hashed.
+    /// The number of blobs that were hashed.
     pub blobs: u64,
-    /// Bytes that were hashed.
+    /// The number of bytes that were hashed.
     pub bytes: u64,
-    /// Everything that is damaged or missing, each once.
+    /// Everything that is damaged or missing, without duplicates.
     pub damage: Vec<Damage>,
-    /// Trees among it that were restored.
+    /// The damaged or missing trees that were restored.
     pub restored: BTreeSet<Digest>,
-    /// The builds that are incomplete for it, by key and number.
+    /// The builds that are incomplete as a result, by key and number.
     pub builds: BTreeSet<(Digest, u32)>,
 }
 
 impl Store {
-    /// Hashes every blob, reads every tree and record, and checks that the objects they name exist. A read-only store only
-    /// reports. A writable one moves damaged objects aside, restores trees that are in `known`, and moves incomplete builds to
-    /// the ledger, so that the next run builds what it needs of them. `piece` receives the bytes of each piece that was read, and
-    /// stops the work, with [`StoreError::Interrupted`], by returning false.
+    /// Hashes every blob, reads every tree and record, and checks that the objects they name exist. A read-only store only reports. A
+    /// writable one moves damaged objects aside, restores trees that are in `known`, and moves incomplete builds to the ledger, so that the
+    /// next run rebuilds what it needs. `piece` receives the number of bytes of each piece that was read; returning false stops the work
+    /// with [`StoreError::Interrupted`].
     pub fn verify_all(
         &self,
         known: &BTreeMap<Digest, Tree>,
         mut piece: impl FnMut(u64) -> bool,
     ) -> Result<Verification> {
-        // Nothing is removed meanwhile, so a missing object is missing.
+        // Nothing is removed meanwhile, so a missing object is really missing.
         let _guard = self.leases.guard()?;
         let mut inventory = self.inventory()?;
         let mut verification = Verification { damage: inventory.all_damage(), ..Verification::default() };
@@ -55,7 +55,7 @@ impl Store {
             }
         }
         let mut damaged = BTreeSet::new();
-        // A blob without a tree may have any length.
+        // The length of a blob without a tree is unknown.
         let entries = inventory.trees.values().flat_map(|tree| tree.entries());
         let sizes: BTreeMap<Digest, u64> = entries.map(|entry| (entry.digest, entry.size)).collect();
         for (digest, size) in &inventory.blobs {
@@ -111,10 +111,10 @@ impl Store {
         Ok(())
     }
 
-    /// Moves incomplete builds to the ledger, and last builds whose trees are lost aside.
+    /// Moves incomplete builds to the ledger, and moves last builds whose trees are lost aside.
     fn drop_incomplete(&self, inventory: &Inventory, verification: &mut Verification) -> Result<()> {
         for (key, number) in std::mem::take(&mut verification.builds) {
-            // A run may have built it again since it was listed.
+            // A run may have built it again since the inventory.
             if self.builds.trees_of(&inventory.builds[&(key, number)])?.1.is_empty() {
                 continue;
             }
@@ -125,13 +125,13 @@ impl Store {
         for (run, stages) in &inventory.runs {
             for (stage, last) in stages {
                 let is_lost = |tree: &Digest| !inventory.trees.contains_key(tree) && self.objects.tree(*tree).is_err();
-                // A run may have built something else since.
+                // A run may have replaced the last build since the inventory.
                 if !last.outputs.values().any(is_lost) || self.builds.last_build(run, stage)?.as_ref() != Some(last) {
                     continue;
                 }
                 failpoint::pass("repair-before-last-build");
                 match self.root.move_aside(&self.builds.last_build_path(run, stage)?) {
-                    // Another process is repairing too.
+                    // Another process is repairing the store as well.
                     Err(StoreError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => {}
                     moved => drop(moved?),
                 }
@@ -140,9 +140,8 @@ impl Store {
         Ok(())
     }
 
-    /// Finds files, and links that lead nowhere, in the place of the store's directories, and anything else in the place of its
-    /// locks, indexes and links; moves them aside if the store is writable. A link to a directory is one. Names that are not
-    /// the store's are ignored.
+    /// Finds files and dangling links in place of the store's directories, and anything of the wrong type in place of its locks, indexes
+    /// and links; moves them aside if the store is writable. A link to a directory counts as a directory. Other names are ignored.
     pub fn misplaced(&self) -> Result<Vec<Damage>> {
         let layout = self.layout();
         let is_key = |name: &str| name.parse::<Digest>().is_ok();

@@ -1,8 +1,8 @@
 //! Adding objects: the output of a stage, or a tree of another store.
 //!
-//! Each staged file, which [`contract::Outputs`] has synced, is sealed and renamed to its place among the blobs; the
-//! directories are synced; the trees are written. So a kill at any point leaves complete blobs without a tree, or complete
-//! trees without a record, and nothing half written. The record is written last, by [`crate::store::Builds::record`].
+//! Each staged file, which [`contract::Outputs`] has synced, is sealed and renamed to its path in `blobs`; the directories are synced; the
+//! trees are written. So a kill at any point leaves complete blobs without a tree, or complete trees without a record, and nothing half
+//! written. The record is written last, by [`crate::store::Builds::record`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -18,7 +18,7 @@ impl Objects {
     /// content is in the store is not moved.
     ///
     /// # Errors
-    /// [`StoreError::Output`]: a staged file changed since it was written; [`StoreError::Damaged`]: a linked blob is damaged.
+    /// [`StoreError::Output`] if a staged file changed after it was written; [`StoreError::Damaged`] if a linked blob is damaged.
     pub fn adopt(&self, outputs: Staged) -> Result<BTreeMap<String, Digest>> {
         self.root.check_writable()?;
         let mut moved = BTreeSet::new();
@@ -42,7 +42,7 @@ impl Objects {
         match self.check_blob(entry.digest, entry.size) {
             Ok(()) => return Ok(false),
             Err(StoreError::Damaged(damage)) if location == blob => return Err(StoreError::Damaged(damage)),
-            // It is missing, or was just moved aside.
+            // It is missing, or has just been moved aside.
             Err(StoreError::Damaged(_)) => {}
             Err(error) => return Err(error),
         }
@@ -63,7 +63,7 @@ impl Objects {
         Ok(true)
     }
 
-    /// Copies a tree with its blobs from another store. Every blob is hashed here.
+    /// Copies a tree with its blobs from another store. Hashes every blob in this store.
     pub(in crate::store) fn copy_tree(&self, from: &Self, tree: Digest) -> Result<()> {
         let tree = from.tree(tree)?;
         for entry in tree.entries() {

@@ -1,4 +1,4 @@
-//! Checks of blobs: by their seal, and by their content where the seal does not hold.
+//! Checks of blobs: by their seal, and by their content if the seal is broken.
 
 use std::fs;
 use std::io;
@@ -12,13 +12,13 @@ use crate::store::stat::Signature;
 use crate::store::{Fault, Object, Result, StoreError};
 
 impl Objects {
-    /// Checks a blob by its seal, and by its content if the seal does not hold. [`StoreError::Damaged`]: it was moved aside,
-    /// unless the store is read-only.
+    /// Checks a blob by its seal, and by its content if the seal is broken. Returns [`StoreError::Damaged`] if it is damaged; it was then
+    /// moved aside, unless the store is read-only.
     pub(in crate::store) fn check_blob(&self, digest: Digest, size: u64) -> Result<()> {
         if self.is_sealed(digest, size) {
             return Ok(());
         }
-        // Stages that share a blob wait for one of them to hash it.
+        // Of stages that share a blob, one hashes it and the others wait.
         let _hashing = lock_mutex(&self.hashing[usize::from(digest.as_bytes()[0]) % HASHING]);
         if self.is_sealed(digest, size) {
             return Ok(());
@@ -26,8 +26,7 @@ impl Objects {
         self.rehash_blob(digest, size, |_| !self.root.stop.is_set())
     }
 
-    /// Checks a blob by its content, and seals it. `piece` receives the bytes of each piece, and stops the work by returning
-    /// false.
+    /// Checks a blob by its content, and seals it. `piece` receives the number of bytes of each piece; returning false stops the work.
     pub(in crate::store) fn rehash_blob(
         &self,
         digest: Digest,
@@ -42,14 +41,14 @@ impl Objects {
         };
         loop {
             if self.root.writes {
-                // Checked first: sealing a link would change the file that it leads to.
+                // Checked first: sealing a link would change the file that it points to.
                 self.stat_blob(digest, size)?;
                 freeze(&path).map_err(|error| gone("seal", error))?;
             }
             let before = self.stat_blob(digest, size)?;
             let found = Digest::of_file_in_pieces(&path, &mut piece).map_err(|error| gone("read", error))?;
             let found = found.ok_or(StoreError::Interrupted)?;
-            // Otherwise it was written, or replaced by another process that adopted the same content, while it was read.
+            // Otherwise, while it was read, it was written to, or replaced by another process that adopted the same content.
             if self.stat_blob(digest, size)? == before {
                 return match found == digest {
                     true => self.seal(&[digest]),

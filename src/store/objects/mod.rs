@@ -1,4 +1,4 @@
-//! Objects: blobs (immutable files) and trees (lists of files), found by digest.
+//! Objects: blobs (immutable files) and trees (lists of files), identified by digest.
 //!
 //! A tree is checked by its digest each time it is read, a blob by its seal ([`seals`]). A damaged object is moved aside,
 //! unless the store is read-only, and reported as [`StoreError::Damaged`].
@@ -17,7 +17,7 @@ use super::files::{self, READ_ONLY};
 use super::stat::Index;
 use super::{Damage, Fault, Object, Result, Root, StoreError};
 
-/// How many blobs one process hashes at a time, at most, because their seals do not hold.
+/// The maximum number of blobs with broken seals that one process hashes at the same time.
 const HASHING: usize = 16;
 
 /// The blobs and trees of a store.
@@ -26,7 +26,7 @@ pub struct Objects {
     pub(super) root: Root,
     /// The signatures of sealed blobs ([`seals`]).
     seals: Arc<Mutex<Index>>,
-    /// Held while a blob is hashed, by the first byte of its digest.
+    /// The lock that is held while a blob is hashed, by the first byte of its digest.
     hashing: Arc<[Mutex<()>; HASHING]>,
 }
 
@@ -37,12 +37,13 @@ impl Objects {
         Self { root, seals, hashing: Arc::default() }
     }
 
-    /// The same objects; damage is reported and left in place.
+    /// Returns the same objects, read-only: damage is reported but not moved aside.
     pub(super) fn as_reader(&self) -> Self {
         Self { root: self.root.as_reader(), ..self.clone() }
     }
 
-    /// Reads the list of files of a tree. [`StoreError::Damaged`]: it is missing, or not what its digest says.
+    /// Reads the list of files of a tree. Returns [`StoreError::Damaged`] if it is missing or does not match its
+    /// digest.
     pub fn tree(&self, digest: Digest) -> Result<Tree> {
         let path = self.root.layout.tree(digest);
         let damage = |fault| self.root.damaged(Object::Tree(digest), fault, &path);
@@ -61,7 +62,8 @@ impl Objects {
         }
     }
 
-    /// Reads a tree with the locations of its files, as a stage reads it. The blobs are not checked ([`Objects::check`]).
+    /// Reads a tree with the locations of its files, as a stage reads it. Does not check the blobs ([`Objects::check`]
+    /// does).
     pub fn input(&self, digest: Digest) -> Result<InputTree> {
         let file = |entry: &TreeEntry| InputFile {
             path: entry.path.clone(),
@@ -72,7 +74,7 @@ impl Objects {
         Ok(InputTree { digest, files: self.tree(digest)?.entries().iter().map(file).collect() })
     }
 
-    /// Reads those of these trees, by port, that are readable.
+    /// Reads the given trees, by port, except unreadable ones.
     pub fn readable(&self, trees: &BTreeMap<String, Digest>) -> Inputs {
         let readable = trees.iter().filter_map(|(port, tree)| Some((port.clone(), self.input(*tree).ok()?)));
         Inputs::new(readable.collect())
@@ -95,7 +97,7 @@ impl Objects {
         Ok(damages)
     }
 
-    /// Writes a tree, unless an undamaged one is there, and returns its digest.
+    /// Writes a tree, unless an undamaged one exists, and returns its digest.
     pub(super) fn write_tree(&self, tree: &Tree) -> Result<Digest> {
         let digest = tree.digest();
         let path = self.root.layout.tree(digest);
@@ -112,7 +114,7 @@ impl Objects {
         Ok(digest)
     }
 
-    /// The objects in `blobs`, `trees` or `published`, with their bytes.
+    /// Returns the objects in `blobs`, `trees` or `published`, with their size in bytes.
     pub(super) fn list(&self, dir: &str) -> Result<BTreeMap<Digest, u64>> {
         let dir = self.root.layout.dir(dir);
         let mut objects = BTreeMap::new();
@@ -126,7 +128,7 @@ impl Objects {
         Ok(objects)
     }
 
-    /// Files that are computed from trees alone, on demand.
+    /// Returns the files that are computed from trees alone, on demand.
     pub fn derived(&self) -> Derived {
         Derived::in_folder(self.root.layout.dir("derived"))
     }

@@ -1,5 +1,5 @@
-//! Runs: a directory for each run of a name, with its events, page, lock and outputs by name. `runs/<run>/.lock` is locked while
-//! `latest` is read and switched.
+//! Runs: a directory for each run of a name, with its events, page, lock and outputs by name. `runs/<run>/.lock` is locked while `latest`
+//! is read and switched.
 
 mod owner;
 mod publish;
@@ -41,14 +41,14 @@ impl fmt::Display for RunDir {
 pub struct OpenRun {
     /// Its directory.
     pub dir: RunDir,
-    /// Keeps what it uses until its lock is written.
+    /// Protects what it uses until its lock is written.
     pub lease: Lease,
 }
 
 pub(super) const LATEST: &str = "latest";
 pub(super) const LOCK: &str = ".lock";
 const PINNED: &str = ".pinned";
-/// In `runs/`: the last numbers of names whose runs were forgotten.
+/// The name of a directory in `runs/` with the last numbers of names whose runs were forgotten.
 const NUMBERS: &str = ".numbers";
 
 impl Runs {
@@ -61,7 +61,7 @@ impl Runs {
     /// of that name are forgotten.
     ///
     /// # Errors
-    /// [`StoreError::Owned`]: the name belongs to another manifest; [`StoreError::Name`].
+    /// [`StoreError::Owned`] if the name belongs to another manifest; [`StoreError::Name`].
     pub fn start(&self, run: &str, manifest: &Path) -> Result<OpenRun> {
         self.root.check_writable()?;
         let guard = self.leases.guard()?;
@@ -77,26 +77,26 @@ impl Runs {
                     failpoint::pass("run-after-folder");
                     return Ok(OpenRun { dir, lease });
                 }
-                // Another process started a run of that name meanwhile.
+                // Another process has started a run of that name meanwhile.
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => number += 1,
                 Err(error) => return Err(StoreError::io("create", &dir.path)(error)),
             }
         }
     }
 
-    /// Writes the lock of a run, which marks that it has ended and names its outputs.
+    /// Writes the lock of a run, which marks it as ended and names its outputs.
     pub fn write_lock(&self, dir: &RunDir, name: &str, text: &str) -> Result<()> {
         self.root.check_writable()?;
         failpoint::pass("lock-before-write");
         self.root.replace(&dir.path.join(name), text.as_bytes())
     }
 
-    /// Makes `runs/<run>/latest` lead to this run, in one step, unless it leads to a later one or `replaces` returns false for
-    /// the run to which it leads. Runs of a name that end at the same time do this one by one.
+    /// Points `runs/<run>/latest` to this run, atomically, unless it points to a later run or `replaces` returns false for the run that it
+    /// points to. Runs of a name that end at the same time do this one after another.
     pub fn make_latest(&self, dir: &RunDir, replaces: impl FnOnce(Option<&RunDir>) -> Result<bool>) -> Result<()> {
         self.root.check_writable()?;
         let link = self.root.layout.run(&dir.run)?.join(LATEST);
-        // Not under the store's guard: a run may end during `cache gc`. Its lease keeps its name from being forgotten.
+        // Not under the store's guard: a run may end during `cache gc`. The lease of the run prevents its name from being forgotten.
         let _lock = self.lock_latest(&dir.run)?;
         let latest = self.latest(&dir.run)?;
         if latest.as_ref().is_some_and(|latest| latest.number >= dir.number) || !replaces(latest.as_ref())? {
@@ -114,7 +114,7 @@ impl Runs {
         Ok(file)
     }
 
-    /// The run to which `runs/<run>/latest` leads, if it exists.
+    /// Returns the run that `runs/<run>/latest` points to, if it exists.
     pub fn latest(&self, run: &str) -> Result<Option<RunDir>> {
         let target = fs::read_link(self.root.layout.run(run)?.join(LATEST)).ok();
         let number = target.and_then(|target| target.to_str()?.parse().ok());
@@ -129,16 +129,16 @@ impl Runs {
         if pinned { self.root.replace(&path, b"") } else { files::remove(&path) }
     }
 
-    /// Whether a run is pinned.
+    /// Returns whether a run is pinned.
     pub fn is_pinned(&self, dir: &RunDir) -> bool {
         dir.path.join(PINNED).symlink_metadata().is_ok()
     }
 
-    /// Removes the directory of a past run: its events, its lock, its outputs by name. The outputs stay in the store until they
-    /// are evicted, and the last builds are remembered.
+    /// Removes the directory of a past run: its events, its lock, its outputs by name. The outputs stay in the store until they are
+    /// evicted, and the last builds are kept.
     pub fn forget(&self, dir: &RunDir) -> Result<()> {
         self.root.check_writable()?;
-        // `latest` first, so that it never leads nowhere.
+        // `latest` is removed first, so that it never dangles.
         let lock = self.lock_latest(&dir.run)?;
         if self.latest(&dir.run)?.is_some_and(|latest| latest.number == dir.number) {
             files::remove(&self.root.layout.run(&dir.run)?.join(LATEST))?;
@@ -148,8 +148,8 @@ impl Runs {
         files::remove(&dir.path)
     }
 
-    /// Forgets all runs of a name, its last builds and its owner. The numbers are not reused: a link to a forgotten run never
-    /// leads to another run.
+    /// Forgets all runs of a name, its last builds and its owner. Numbers are not reused, so that a link to a forgotten run never leads to
+    /// another run.
     pub fn forget_all(&self, run: &str) -> Result<()> {
         self.root.check_writable()?;
         let path = self.numbers_path(run)?;
@@ -158,7 +158,7 @@ impl Runs {
         files::remove(&self.root.layout.run(run)?)
     }
 
-    /// The highest number that a run of a name has, or had before all of them were forgotten; 0 where there was none.
+    /// Returns the highest number of any run of a name, including forgotten runs; 0 if there was none.
     fn last_number(&self, run: &str) -> Result<u32> {
         let path = self.numbers_path(run)?;
         let forgotten = match files::read(&path) {
@@ -173,13 +173,13 @@ impl Runs {
         Ok(self.root.layout.dir("runs").join(NUMBERS).join(file_name(run)?))
     }
 
-    /// The names of all runs, sorted.
+    /// Returns the names of all runs, sorted.
     pub fn names(&self) -> Result<Vec<String>> {
         let names = files::names(&self.root.layout.dir("runs"))?;
         Ok(names.into_iter().filter(|name| file_name(name).is_ok()).collect())
     }
 
-    /// The numbers of the runs of a name, in order.
+    /// Returns the numbers of the runs of a name, in order.
     pub fn numbers(&self, run: &str) -> Result<Vec<u32>> {
         let names = files::names(&self.root.layout.run(run)?)?;
         let mut numbers: Vec<u32> = names.iter().filter_map(|name| number(name)).collect();
@@ -187,13 +187,13 @@ impl Runs {
         Ok(numbers)
     }
 
-    /// The directory of a run, whether it exists or not.
+    /// Returns the directory of a run, whether it exists or not.
     pub fn dir(&self, run: &str, number: u32) -> Result<RunDir> {
         let path = self.root.layout.run(run)?.join(number.to_string());
         Ok(RunDir { run: run.to_owned(), number, path })
     }
 
-    /// The directories of all runs, by name, then by number.
+    /// Returns the directories of all runs, by name, then by number.
     pub fn all(&self) -> Result<Vec<RunDir>> {
         let mut dirs = Vec::new();
         for name in self.names()? {
@@ -205,7 +205,7 @@ impl Runs {
     }
 }
 
-/// Parses the name of a run's directory: `3`, not `03`.
+/// Parses the name of a run's directory: `3`, but not `03`.
 pub(super) fn number(name: &str) -> Option<u32> {
     name.parse().ok().filter(|number: &u32| *number > 0 && number.to_string() == name)
 }

@@ -1,7 +1,7 @@
 //! The owner of a run name: the manifest that used it first.
 //!
-//! A manifest is known by its path, and by its path relative to the store: a project that is moved with its store stays the owner,
-//! and so does a project whose store alone is moved.
+//! A manifest is identified by its path, and by its path relative to the store: a project that is moved with its store stays the owner, as
+//! does a project of which only the store is moved.
 
 use std::io::ErrorKind;
 use std::path::{Component, Path, PathBuf};
@@ -13,20 +13,20 @@ use crate::store::{Result, StoreError, files};
 
 const FILE: &str = "project.json";
 
-/// The owner as it is written.
+/// The content of the file that records the owner.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Owner {
-    /// Path of the manifest.
+    /// The path of the manifest.
     manifest: String,
     /// Its path relative to the store.
     from_store: String,
 }
 
 impl Runs {
-    /// The manifest that owns a run name; `None` where the name is new or has no owner.
+    /// Returns the manifest that owns a run name; `None` if the name is new or has no owner.
     ///
     /// # Errors
-    /// [`StoreError::OwnerUnknown`]: the file that names it cannot be read.
+    /// [`StoreError::OwnerUnknown`] if the file that names it cannot be read.
     pub fn owner(&self, run: &str) -> Result<Option<PathBuf>> {
         let present = |owner: Owner| {
             let moved = normal(&self.root.layout.root().join(&owner.from_store));
@@ -36,14 +36,14 @@ impl Runs {
         Ok(self.read_owner(run)?.map(present))
     }
 
-    /// Whether another manifest owns a run name.
+    /// Returns whether another manifest owns a run name.
     pub fn has_other_owner(&self, run: &str, manifest: &Path) -> Result<bool> {
         let this = self.as_owner(manifest);
         let is_other = |owner: Owner| owner.manifest != this.manifest && owner.from_store != this.from_store;
         Ok(self.read_owner(run)?.is_some_and(is_other))
     }
 
-    /// The run names that a manifest owns, sorted, without those whose owner is unknown.
+    /// Returns the run names that a manifest owns, sorted, without those whose owner is unknown.
     pub fn of_manifest(&self, manifest: &Path) -> Result<Vec<String>> {
         let mut runs = Vec::new();
         for run in self.names()? {
@@ -64,7 +64,7 @@ impl Runs {
         self.root.replace(&dir.join(FILE), self.as_owner(manifest).encode()?.as_bytes())
     }
 
-    /// Makes a manifest the owner of a run name that has none, or [`StoreError::Owned`].
+    /// Makes a manifest the owner of a run name that has none; [`StoreError::Owned`] if another manifest owns it.
     pub(super) fn claim(&self, run: &str, manifest: &Path) -> Result<()> {
         let this = self.as_owner(manifest);
         match self.read_owner(run)? {
@@ -81,11 +81,11 @@ impl Runs {
         if self.has_other_owner(run, manifest)? {
             return Err(self.owned_error(run)?);
         }
-        // It was moved with the store, or the store was.
+        // The project was moved with its store, or the store alone was moved.
         self.take_over(run, manifest)
     }
 
-    /// [`StoreError::Owned`] with the owner of a run name.
+    /// Returns [`StoreError::Owned`] with the owner of a run name.
     pub fn owned_error(&self, run: &str) -> Result<StoreError> {
         Ok(StoreError::Owned { run: run.to_owned(), manifest: self.owner(run)?.unwrap_or_default() })
     }
@@ -112,7 +112,7 @@ impl Owner {
     }
 }
 
-/// The relative path from a directory to a path, both absolute and without links.
+/// Returns the relative path from a directory to a path, both absolute and without links.
 fn relative(from: &Path, to: &Path) -> PathBuf {
     let (from, to): (Vec<_>, Vec<_>) = (from.components().collect(), to.components().collect());
     let shared = from.iter().zip(&to).take_while(|(one, other)| one == other).count();

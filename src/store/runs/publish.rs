@@ -1,7 +1,7 @@
-//! Outputs by name, for people and other programs: `runs/<run>/<n>/<stage>/<port>`, a link to `published/<aa>/<tree>/`, which
-//! holds the files of a tree by name as links to blobs.
+//! Outputs by name, for people and other programs: `runs/<run>/<n>/<stage>/<port>` links to `published/<aa>/<tree>/`, which contains the
+//! files of a tree by name as links to blobs.
 //!
-//! A tree is published once, however many runs have it. All links are relative, so that a store can be moved.
+//! A tree is published once, however many runs contain it. All links are relative, so that a store can be moved.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -32,7 +32,7 @@ impl Runs {
         published
     }
 
-    /// Makes a link to each tree in the directory of a stage.
+    /// Creates a link to each tree in the directory of a stage.
     fn publish_outputs(&self, dir: &Path, outputs: &BTreeMap<String, Tree>) -> Result<()> {
         outputs.values().try_for_each(|tree| self.publish_tree(tree))?;
         if !outputs.is_empty() {
@@ -53,7 +53,7 @@ impl Runs {
         Ok(())
     }
 
-    /// Makes the links of a tree that do not exist or lead elsewhere. No run leads to it before they are complete.
+    /// Creates the links of a tree that are missing or point elsewhere. No run links to the tree before they are complete.
     fn publish_tree(&self, tree: &Tree) -> Result<()> {
         let dir = self.root.layout.published(tree.digest());
         if dir.symlink_metadata().is_ok_and(|found| !found.is_dir()) {
@@ -78,7 +78,7 @@ impl Runs {
         Ok(())
     }
 
-    /// The trees to which a run's outputs by name lead.
+    /// Returns the trees that a run's outputs by name link to.
     pub fn published_trees(&self, run: &RunDir) -> Result<BTreeSet<Digest>> {
         let mut trees = BTreeSet::new();
         for stage in files::names(&run.path)? {
@@ -91,7 +91,7 @@ impl Runs {
         Ok(trees)
     }
 
-    /// The stages with outputs in a run's directory.
+    /// Returns the stages with outputs in a run's directory.
     pub fn published_stages(&self, run: &RunDir) -> Result<Vec<String>> {
         let mut names = files::names(&run.path)?;
         names.retain(|name| run.path.join(name).is_dir());
@@ -103,13 +103,14 @@ fn leads_to(link: &Path, target: &str) -> bool {
     fs::read_link(link).is_ok_and(|found| found.as_os_str() == target)
 }
 
-/// Link target of a published tree from the directory of a run's stage. Below the store: runs, run, number, stage.
+/// Returns the link target of a published tree, relative to the directory of a run's stage. Directories below the store: runs, run, number,
+/// stage.
 fn to_tree(digest: Digest) -> String {
     "../".repeat(4) + &object("published", digest)
 }
 
-/// Link target of a blob from the directory of a tree's file. Below the store: published, prefix, tree, then the directories
-/// of the tree.
+/// Returns the link target of a blob, relative to the directory of a tree's file. Directories below the store: published, prefix, tree,
+/// then those of the tree.
 fn to_blob(entry: &TreeEntry) -> String {
     "../".repeat(3 + entry.path.as_str().matches('/').count()) + &object("blobs", entry.digest)
 }

@@ -1,10 +1,10 @@
-//! The remembered digests of files by their signatures, of blobs ([`crate::store::objects`]) or of external files
-//! ([`super::sources`]), in an append-only text file.
+//! The stored digests of files by their signatures, of blobs ([`crate::store::objects`]) or of external files ([`super::sources`]), in an
+//! append-only text file.
 //!
-//! A line is `<digest> <device> <inode> <size> <modified> <changed> <mode> <check>`, where the check is the first 8
-//! hexadecimal digits of the hash of what precedes it. A line that does not parse or check (torn by a crash, edited) is
-//! skipped: a lost line costs one hash of one file. Each batch is one write in append mode, so that lines of two processes
-//! do not mix; lines that another process added are read on demand.
+//! A line is `<digest> <device> <inode> <size> <modified> <changed> <mode> <check>`, where the check is the first 8 hexadecimal digits of
+//! the hash of what precedes it. A line that is invalid or does not match its check (torn by a crash, edited) is skipped: a lost line means
+//! that one file is hashed again. Each batch is one write in append mode, so that lines of two processes do not mix; lines that another
+//! process added are read on demand.
 
 use std::collections::HashMap;
 use std::fs;
@@ -18,23 +18,23 @@ use super::Signature;
 use crate::parallel;
 use crate::store::{failpoint, files};
 
-/// One remembered file.
+/// A stored digest with its signature.
 type Entry = (Signature, Digest);
 
-/// The remembered digests, and how far their file was read.
+/// The stored digests, and the position up to which their file was read.
 #[derive(Debug)]
 pub(in crate::store) struct Index {
     path: PathBuf,
     digests: HashMap<Signature, Digest>,
     read: u64,
-    /// Length of the file when it was last read: a file that has not grown has no news.
+    /// The length of the file when it was last read: a file that has not grown has no new lines.
     length: u64,
 }
 
 impl Index {
-    /// Reads a file; nothing is remembered where there is none.
+    /// Reads a file; the index is empty if it does not exist.
     pub(in crate::store) fn load(path: PathBuf) -> Self {
-        /// Lines that one thread parses at a time.
+        /// The number of lines that one thread parses at a time.
         const LINES: usize = 256;
         let mut index = Self { path, digests: HashMap::new(), read: 0, length: 0 };
         let bytes = index.added();
@@ -45,7 +45,7 @@ impl Index {
         index
     }
 
-    /// Returns the digest of a file that has this signature, if this or another process remembered it.
+    /// Returns the digest of a file with this signature, if this or another process stored it.
     pub(in crate::store) fn digest(&mut self, signature: Signature) -> Option<Digest> {
         if !self.digests.contains_key(&signature) {
             let added = self.added();
@@ -54,7 +54,7 @@ impl Index {
         self.digests.get(&signature).copied()
     }
 
-    /// Remembers digests, if `writes` also for other processes.
+    /// Stores digests; if `writes`, also for other processes.
     pub(in crate::store) fn remember(&mut self, entries: &[Entry], writes: bool) {
         if writes && !entries.is_empty() {
             self.append(entries);
@@ -62,7 +62,7 @@ impl Index {
         self.digests.extend(entries.iter().copied());
     }
 
-    /// Reads the complete lines added since the last call; none if the index cannot be read.
+    /// Reads the complete lines added since the last call; returns nothing if the index cannot be read.
     fn added(&mut self) -> Vec<u8> {
         let mut bytes = Vec::new();
         let Ok(mut file) = files::options().read(true).open(&self.path) else { return bytes };
@@ -71,7 +71,7 @@ impl Index {
         if !metadata.is_file() || length > files::LARGEST || length == self.length {
             return bytes;
         }
-        // A shorter file is a new one, compacted by another process.
+        // A shorter file is a new file, compacted by another process.
         if length < self.read {
             self.read = 0;
         }
@@ -79,16 +79,16 @@ impl Index {
         if file.seek(SeekFrom::Start(self.read)).and_then(|_| file.read_to_end(&mut bytes)).is_err() {
             return Vec::new();
         }
-        // A last line without its end may still be in writing: it is left for the next call.
+        // A last line without a line end may still be being written: it is left for the next call.
         let complete = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
         self.read += complete as u64;
         bytes.truncate(complete);
         bytes
     }
 
-    /// Adds entries. An index that cannot be written costs time only.
+    /// Adds entries. If the index cannot be written, files are only hashed again.
     fn append(&self, entries: &[Entry]) {
-        // A batch starts on a line of its own, also after a torn one.
+        // A batch starts on a new line, even after a torn one.
         let text = entries.iter().fold("\n".to_owned(), |text, entry| text + &line(entry));
         let written = files::options().append(true).create(true).open(&self.path).and_then(|mut file| {
             if failpoint::is_due("index-torn-line") {
@@ -102,9 +102,9 @@ impl Index {
         }
     }
 
-    /// Rewrites the file if it has grown to several times the size of what it holds.
+    /// Rewrites the file if it has grown to several times the size of its valid content.
     pub(in crate::store) fn compact(&mut self, temporary: &Path) {
-        /// Bytes of a typical line.
+        /// The size of a typical line, in bytes.
         const LINE: u64 = 170;
         let enough = (1 << 16) + 4 * LINE * self.digests.len() as u64;
         if !fs::metadata(&self.path).is_ok_and(|metadata| metadata.len() > enough) {

@@ -1,4 +1,4 @@
-//! File signatures: what `stat` reports of a file whose digest is known, so that an untouched file is not read again.
+//! File signatures: the `stat` data of a file whose digest is known, so that an untouched file is not read again.
 
 mod index;
 mod sources;
@@ -9,21 +9,21 @@ use std::os::unix::fs::MetadataExt;
 pub(super) use index::Index;
 pub use sources::{SourceSnapshot, Sources};
 
-/// What `stat` reports of a file. Equal signatures of a path mean an untouched file. Times are nanoseconds since 1970, clamped
-/// to 64 bits.
+/// The `stat` data of a file. Equal signatures of a path mean that the file was not touched. Times are nanoseconds since 1970, clamped to
+/// 64 bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Signature {
-    /// Device number.
+    /// The device number.
     pub device: u64,
-    /// Inode number: another one when the file was replaced.
+    /// The inode number, which changes if the file is replaced.
     pub inode: u64,
-    /// Size in bytes.
+    /// The size in bytes.
     pub size: u64,
-    /// Time of modification.
+    /// The modification time.
     pub modified: i64,
-    /// Time of the last change of content or metadata, which no program can set.
+    /// The time of the last change of content or metadata, which no program can set.
     pub changed: i64,
-    /// Type and permissions.
+    /// The type and permissions.
     pub mode: u32,
 }
 

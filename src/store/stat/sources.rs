@@ -1,10 +1,9 @@
 //! Digests of files outside the store.
 //!
-//! A file is hashed before a stage reads it and checked again after: one that changed meanwhile keeps the stage's output out
-//! of the store. Digests of unchanged files come from `stat/sources`. A file that changed within the two seconds before it
-//! was hashed is not remembered: another write in the same tick of the file system's clock would leave its signature as it
-//! is. The check after a stage also compares signatures: a file that was written to, and then given its old content again,
-//! may have been read in between.
+//! A file is hashed before a stage reads it and checked again afterwards: if it changed meanwhile, the stage's output is not stored.
+//! Digests of unchanged files come from `stat/sources`. The digest of a file that changed within the two seconds before it was hashed is
+//! not stored: another write in the same tick of the file system's clock would not change its signature. The check after a stage also
+//! compares signatures: a file may have been written to, read by the stage, and then restored to its old content.
 
 use std::fs;
 use std::io;
@@ -19,12 +18,12 @@ use crate::clock;
 use crate::store::root::lock_mutex;
 use crate::store::{Result, Root, StoreError, milliseconds};
 
-/// Longer than the tick of any file system's clock (FAT: two seconds).
+/// Longer than the clock tick of any file system (FAT: two seconds).
 const SETTLE: Duration = Duration::from_secs(2);
-/// Attempts to hash a file that changes while it is hashed.
+/// The number of attempts to hash a file that changes while it is hashed.
 const TRIES: usize = 3;
 
-/// The remembered digests of external files.
+/// The stored digests of external files.
 #[derive(Debug, Clone)]
 pub struct Sources {
     root: Root,
@@ -44,7 +43,7 @@ struct Seen {
 }
 
 impl Seen {
-    /// A file whose digest is remembered.
+    /// Returns a file whose digest is stored.
     fn known(path: PathBuf, digest: Digest, signature: Signature) -> Self {
         Self { file: SourceFile { path, digest, size: signature.size }, signature, settled: true }
     }
@@ -56,45 +55,45 @@ impl SourceSnapshot {
         Self(seen)
     }
 
-    /// Files as recorded earlier, whose present state is unknown.
+    /// Returns files as recorded earlier; their current state is unknown.
     pub fn remembered(files: Vec<SourceFile>) -> Self {
         let seen = |file: SourceFile| Seen { file, signature: Signature::default(), settled: false };
         Self::of(files.into_iter().map(seen).collect())
     }
 
-    /// The files, sorted by digest, then by path: the order in which a stage reads them.
+    /// Returns the files, sorted by digest, then by path: the order in which a stage reads them.
     pub fn files(&self) -> impl Iterator<Item = &SourceFile> + Clone {
         self.0.iter().map(|seen| &seen.file)
     }
 
-    /// Their digests, sorted, with duplicates: what enters the key.
+    /// Returns their digests, sorted, with duplicates, as they enter the key.
     pub fn digests(&self) -> Vec<Digest> {
         self.0.iter().map(|seen| seen.file.digest).collect()
     }
 
-    /// Their size in bytes.
+    /// Returns their total size in bytes.
     pub fn size(&self) -> u64 {
         self.0.iter().fold(0, |sum: u64, seen| sum.saturating_add(seen.file.size))
     }
 
-    /// Digest and signature of each.
+    /// Returns the digest and signature of each.
     pub(in crate::store) fn signatures(&self) -> impl Iterator<Item = (Digest, Signature)> {
         self.0.iter().map(|seen| (seen.file.digest, seen.signature))
     }
 
-    /// The files whose signature changed since they were hashed; nothing is read.
+    /// Returns the files whose signature changed since they were hashed, without reading them.
     pub fn touched(&self) -> impl Iterator<Item = &Path> {
         let same = |seen: &&Seen| fs::metadata(&seen.file.path).is_ok_and(|now| Signature::of(&now) == seen.signature);
         self.0.iter().filter(move |seen| !same(seen)).map(|seen| seen.file.path.as_path())
     }
 
-    /// The files whose signature or content changed since they were hashed.
+    /// Returns the files whose signature or content changed since they were hashed.
     pub fn changed(&self) -> Result<Vec<PathBuf>> {
         let mut changed = Vec::new();
         for Seen { file: SourceFile { path, digest, .. }, signature, settled } in &self.0 {
             let same = match fs::metadata(path) {
                 Ok(metadata) if Signature::of(&metadata) == *signature => {
-                    // Otherwise it may have been written to within the same tick of the clock.
+                    // Otherwise it may have been written to in the same tick of the clock.
                     *settled || Digest::of_file(path).map_err(StoreError::source(path))? == *digest
                 }
                 _ => false,
@@ -115,11 +114,11 @@ impl Sources {
         lock_mutex(&self.index).compact(&self.root.layout.tmp());
     }
 
-    /// Digests external files, each with its present signature. `hashed` receives the bytes of each piece that is read, and
-    /// stops the work by returning false.
+    /// Hashes external files, each with its current signature. `hashed` receives the number of bytes of each piece that is read; returning
+    /// false stops the work.
     ///
     /// # Errors
-    /// A file cannot be read, is not a regular file, or keeps changing; [`StoreError::Interrupted`].
+    /// Returns an error if a file cannot be read, is not a regular file, or keeps changing; [`StoreError::Interrupted`].
     pub fn digest(
         &self,
         files: Vec<(PathBuf, Signature)>,
@@ -132,7 +131,7 @@ impl Sources {
         Ok(SourceSnapshot::of(files.into_iter().map(see).collect::<Result<Vec<_>>>()?))
     }
 
-    /// [`Sources::digest`] if all digests are remembered; `None`, and nothing is read, if one is not.
+    /// Does the same as [`Sources::digest`] if all digests are stored; returns `None` without reading anything if one is not.
     pub fn known(&self, files: Vec<(PathBuf, Signature)>) -> Option<SourceSnapshot> {
         let mut index = lock_mutex(&self.index);
         let see = |(path, signature)| Some(Seen::known(path, index.digest(signature)?, signature));
@@ -174,14 +173,14 @@ fn stat(path: &Path) -> Result<Signature> {
     metadata.is_file().then(|| Signature::of(&metadata)).ok_or_else(not_a_file)
 }
 
-/// Whether an equal signature proves later that nothing was written since `started`.
+/// Returns whether an equal signature later proves that nothing was written since `started`.
 fn settled(signature: Signature, started: SystemTime) -> bool {
     let nanoseconds = |time| i128::from(milliseconds(time)) * 1_000_000;
     let since = started.checked_sub(SETTLE).map_or(0, nanoseconds);
-    // A program set a time in the future, and every write resets it.
+    // A program set a time in the future, which every write resets.
     let written = if i128::from(signature.modified) > nanoseconds(started) { 0 } else { signature.modified };
     let touched = written.max(signature.changed);
-    // The last time that 64 bits hold stands for all later ones: equal ones prove nothing.
+    // The maximum that 64 bits can hold stands for all later times: equal values prove nothing.
     touched < i64::MAX && i128::from(touched) < since
 }
 

@@ -1,8 +1,8 @@
 //! The lock of a key, so that each key is built once: a second run waits, reports the holder, then finds the output.
 //!
-//! It is an operating system lock on `locks/<key>`, which ends with the process that holds it: no lock ever needs a manual
-//! unlock, and the existence of the file means nothing. While it is held the file names its holder, for messages only.
-//! `cache gc` removes the lock files of removed keys, so a lock on a file that was removed meanwhile does not count.
+//! It is an operating system lock on `locks/<key>`, which the system releases when the process ends: no lock ever needs to be removed by
+//! hand, and the existence of the file has no meaning. While the lock is held, the file names its holder, for messages only. `cache gc`
+//! removes the lock files of removed keys, so a lock on a file that has been removed meanwhile is not valid.
 
 use std::fmt;
 use std::fs::{File, TryLockError};
@@ -21,26 +21,26 @@ use crate::store::{Result, StoreError, files, milliseconds};
 /// The process that holds a lock.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LockHolder {
-    /// Process id.
+    /// The process id.
     pub pid: u32,
-    /// Host name, for a store that several machines share.
+    /// The host name, for a store that several machines share.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host: Option<String>,
-    /// What it works on: the stage that it builds; of a lease, the run. The files and JSON call it `stage`.
+    /// Its task: the stage that it builds; for a lease, the run. The files and JSON call it `stage`.
     #[serde(rename = "stage")]
     pub task: String,
-    /// When it took the lock: milliseconds since 1970.
+    /// The time at which it took the lock, in milliseconds since 1970.
     pub since: u64,
 }
 
 impl LockHolder {
-    /// This process, working on a stage or run from now on.
+    /// Describes this process, working on a stage or run from now on.
     pub fn this(task: &str) -> Self {
         let host = gethostname().ok().and_then(|name| name.into_string().ok());
         Self { pid: std::process::id(), host, task: task.to_owned(), since: milliseconds(clock::now()) }
     }
 
-    /// `pid 4121 on build-2, for 12:41`.
+    /// Formats it without the task: `pid 4121 on build-2, for 12:41`.
     pub fn process(&self) -> String {
         format!("{}, {}", self.id(), self.age())
     }
@@ -56,14 +56,14 @@ impl LockHolder {
     }
 }
 
-/// `pid 4121 on build-2, stage train, for 12:41`.
+/// Formats it as `pid 4121 on build-2, stage train, for 12:41`.
 impl fmt::Display for LockHolder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}, stage {}, {}", self.id(), self.task, self.age())
     }
 }
 
-/// The lock of a key, until it is dropped or the process ends.
+/// The lock of a key, held until it is dropped or the process ends.
 #[derive(Debug)]
 pub struct KeyLock {
     key: Digest,
@@ -71,7 +71,7 @@ pub struct KeyLock {
 }
 
 impl KeyLock {
-    /// The key that may be built.
+    /// Returns the key that the lock belongs to.
     pub const fn key(&self) -> Digest {
         self.key
     }
@@ -79,7 +79,7 @@ impl KeyLock {
 
 impl Drop for KeyLock {
     fn drop(&mut self) {
-        // The file names no holder that is gone. Closing it ends the lock.
+        // Emptied so that the file does not name a former holder. Closing it releases the lock.
         let _ = self.file.set_len(0);
     }
 }
@@ -89,12 +89,12 @@ impl Drop for KeyLock {
 pub enum LockState {
     /// No process holds it.
     Free,
-    /// A process or thread holds it; `None` where it has not written its name, or could not, as on a full disk.
+    /// A process or thread holds it; `None` if it has not written its name yet, or could not, for example because the disk is full.
     Held(Option<LockHolder>),
 }
 
 impl KeyLock {
-    /// Takes the lock at `path`; `None` where another process or thread holds it.
+    /// Takes the lock at `path`; `None` if another process or thread holds it.
     pub(super) fn take(path: &Path, key: Digest, holder: &LockHolder) -> Result<Option<Self>> {
         loop {
             let mut file = files::open_lock(path)?;
@@ -106,7 +106,7 @@ impl KeyLock {
             if file.metadata().map_err(StoreError::io("lock", path))?.nlink() == 0 {
                 continue;
             }
-            // A failure to write the holder changes nothing but messages.
+            // A failure to write the holder affects only messages.
             let text = serde_json::to_vec(holder).unwrap_or_default();
             let _ = file.set_len(0).and_then(|()| file.write_all(&text));
             return Ok(Some(Self { key, file }));
@@ -115,7 +115,7 @@ impl KeyLock {
 }
 
 impl LockState {
-    /// Tests the lock at `path`. It writes nothing.
+    /// Tests the lock at `path` without writing anything.
     pub(super) fn of(path: &Path) -> Result<Self> {
         let mut file = match files::options().read(true).open(path) {
             Ok(file) => file,

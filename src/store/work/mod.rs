@@ -1,8 +1,8 @@
 //! Work: the lock of a key, and the directories in which its holder builds.
 //!
-//! `work/<key>/scratch/` survives a crash, and the next build of the key continues from it, but only if the files that it was
-//! made from are untouched: what it holds may be computed from bytes that were damaged when they were read. Their
-//! fingerprint is in `work/<key>/input_fingerprint`. `work/<key>/staging/` is emptied before each build.
+//! `work/<key>/scratch/` survives a crash, and the next build of the key continues from it, but only if the files that it was computed from
+//! are untouched: its content may have been computed from bytes that were damaged when they were read. Their fingerprint is in
+//! `work/<key>/input_fingerprint`. `work/<key>/staging/` is emptied before each build.
 
 mod lock;
 
@@ -27,15 +27,15 @@ pub struct Work {
 /// The directories of one build.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WorkDirs {
-    /// Survives a crash; the next build of the key finds it as it was left.
+    /// Survives a crash; the next build of the key finds its content.
     pub scratch: PathBuf,
-    /// Empty, for the output.
+    /// An empty directory for the output.
     pub staging: PathBuf,
-    /// Whether there was scratch of an earlier attempt, and it was emptied.
+    /// Whether scratch of an earlier attempt existed and was emptied.
     pub emptied: bool,
 }
 
-/// In a key's work directory: the fingerprint of the inputs of its scratch.
+/// The name of a file in a key's work directory: the fingerprint of the inputs of its scratch.
 const FINGERPRINT: &str = "input_fingerprint";
 
 impl Work {
@@ -43,18 +43,18 @@ impl Work {
         Self { root, objects }
     }
 
-    /// Takes the lock of a key; `None` where another process or thread holds it.
+    /// Takes the lock of a key; `None` if another process or thread holds it.
     pub fn lock(&self, key: Digest, holder: &LockHolder) -> Result<Option<KeyLock>> {
         self.root.check_writable()?;
         KeyLock::take(&self.root.layout.lock(key), key, holder)
     }
 
-    /// Whether the lock of a key is held. It writes nothing.
+    /// Returns whether the lock of a key is held, without writing anything.
     pub fn lock_state(&self, key: Digest) -> Result<LockState> {
         LockState::of(&self.root.layout.lock(key))
     }
 
-    /// Every key that is being built, with its builder. It writes nothing.
+    /// Returns every key that is being built, with its builder, without writing anything.
     pub fn holders(&self) -> Result<Vec<(Digest, Option<LockHolder>)>> {
         let mut holders = Vec::new();
         for key in self.locked_keys()? {
@@ -65,7 +65,7 @@ impl Work {
         Ok(holders)
     }
 
-    /// The keys with a lock file.
+    /// Returns the keys with a lock file.
     pub(super) fn locked_keys(&self) -> Result<Vec<Digest>> {
         let names = files::names(&self.root.layout.dir("locks"))?;
         Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
@@ -103,8 +103,8 @@ impl Work {
         Ok(dirs)
     }
 
-    /// Returns the scratch of an earlier attempt that the next build with these inputs and sources would keep. It writes
-    /// nothing; `None` also while the lock of the key is held.
+    /// Returns the scratch of an earlier attempt that the next build with these inputs and sources would keep, without writing anything;
+    /// `None` also while the lock of the key is held.
     pub fn scratch(
         &self,
         key: Digest,
@@ -127,14 +127,14 @@ impl Work {
         files::remove(&self.root.layout.work(lock.key()))
     }
 
-    /// Bytes that interrupted builds of this key left on the disk, or of all keys.
+    /// Returns the bytes that interrupted builds of this key, or of all keys, left on the disk.
     pub fn scratch_bytes(&self, key: Option<Digest>) -> u64 {
         size_of(&key.map_or_else(|| self.root.layout.dir("work"), |key| self.root.layout.work(key)))
     }
 
-    /// A digest of the signatures of all files that a stage reads: those of these trees, by port, and these files outside the
-    /// store. A file that was written to or replaced changes it, whatever the file holds now. The device number is left out: it
-    /// may change without any change of the file.
+    /// Returns a digest of the signatures of all files that a stage reads: those of these trees, by port, and these files outside the
+    /// store. A write to a file or its replacement changes the digest, even if the content is the same. The device number is left out: it
+    /// may change although the file does not.
     pub fn input_fingerprint(&self, trees: &BTreeMap<String, Digest>, sources: &SourceSnapshot) -> Result<Digest> {
         let mut text = String::new();
         let mut add = |digest: Digest, signature: Signature| {

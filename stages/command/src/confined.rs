@@ -1,4 +1,4 @@
-//! The sandbox of a program ([`sandbox::CommandSandbox`]), and the files that it looked for outside.
+//! The sandbox of a program ([`sandbox::CommandSandbox`]), and the undeclared files that the program looked for.
 //!
 //! | the program | |
 //! |---|---|
@@ -6,8 +6,8 @@
 //! | writes | its working directory except `in`, its log, and `/tmp`, which is a directory in scratch |
 //! | cannot access | any other file, the network, other processes |
 //!
-//! If the program looks for another file of the machine, the file is listed: in the error if the program fails, otherwise in a warning,
-//! because its output then depends only on declared files.
+//! If the program looks for any other file of the machine, the file is reported: in the error if the program fails, otherwise in a warning,
+//! because the output then depends only on declared files.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -42,7 +42,7 @@ pub struct Undeclared(Vec<PathBuf>);
 /// Returns the files that a program in this working directory can access.
 ///
 /// # Errors
-/// Returns an error if `/tmp` cannot be made, or if a file of `readable` is missing.
+/// Returns an error if `/tmp` cannot be created, or a path of `readable` is missing.
 pub fn reach(
     scratch: &Path,
     workspace: &Workspace,
@@ -73,7 +73,7 @@ impl Confined {
     /// Configures `command` to start in a sandbox.
     ///
     /// # Errors
-    /// Returns an error if the kernel has no sandbox, or if the program is not seen in there.
+    /// Returns an error if the kernel provides no sandbox, or the program is not visible in it.
     pub fn confine(command: &Command, reach: Reach) -> Result<(Command, Self)> {
         let temporary = reach.temporary.clone();
         let sandbox = CommandSandbox::new(reach).map_err(unavailable)?;
@@ -84,11 +84,11 @@ impl Confined {
         Ok((inside, Self { sandbox, supervisor, temporary }))
     }
 
-    /// Waits until all processes of the program have ended. Returns the undeclared files that it looked for, and an error if the kernel refused
-    /// the sandbox.
+    /// Waits until all processes of the program have ended. Returns the undeclared files that it looked for and, if the kernel refused the
+    /// sandbox, the error to report.
     ///
     /// # Errors
-    /// Returns an error if what the program wrote cannot be taken over.
+    /// Returns an error if the ownership of the files that the program wrote cannot be taken back.
     pub fn finish(mut self, outcome: &io::Result<ProgramEnd>) -> Result<(Undeclared, Option<StageError>)> {
         let missing = outcome.as_ref().err().map(|error| self.supervisor.missing(error)).unwrap_or_default();
         let undeclared = Undeclared(self.supervisor.finish());
@@ -106,7 +106,7 @@ fn find(command: &Command, sandbox: &CommandSandbox) -> Result<PathBuf> {
     let is_bare = !program.is_absolute() && program.components().count() == 1;
     let candidates = match path {
         Some(path) if is_bare => std::env::split_paths(path).map(|folder| folder.join(program)).collect(),
-        // The system's own list of directories is searched when it is started.
+        // PATH is not set: the system's default directories are searched when it starts.
         None if is_bare => Vec::new(),
         _ => vec![program.to_owned()],
     };
@@ -121,7 +121,7 @@ fn find(command: &Command, sandbox: &CommandSandbox) -> Result<PathBuf> {
             let hint = "list the directory of its installation in `readable`, or the program itself in `files`";
             Err(StageError::new(message).hint(hint))
         }
-        // Its start says why.
+        // The start of the program reports the reason.
         (None, None) => Ok(program.to_owned()),
     }
 }

@@ -30,7 +30,7 @@ pub fn end(log: &Path) -> io::Result<()> {
             return Err(io::Error::other(format!("process {} does not exit", left[0])));
         }
         for process in &left {
-            tracing::warn!(%process, log = %log.display(), "ends what a killed run left running");
+            tracing::warn!(%process, log = %log.display(), "stops processes that a killed run left running");
             match kill(*process, Signal::SIGKILL) {
                 Ok(()) | Err(Errno::ESRCH) => {}
                 Err(error) => return Err(io::Error::from(error)),
@@ -46,8 +46,7 @@ pub fn end(_: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Returns the processes of the same mount namespace whose standard output or error is a log, or was before that was
-/// removed.
+/// Returns the processes of the same mount namespace whose standard output or error is this log, even if the log has been removed.
 #[cfg(target_os = "linux")]
 fn left_with(log: &Path) -> Vec<nix::unistd::Pid> {
     use std::fs;

@@ -16,8 +16,8 @@
 //! |---|---|
 //! | working directory | a separate directory, empty except for `in` and `out` |
 //! | `in/PORT/…` | an input's files, as symbolic links to read-only files of the store |
-//! | `in/PORT/*.parquet` | of a table of documents or rows, whatever the type of its port: its rows with all columns, `content` among them, as plain Parquet files, read-only, made once for all stages ([`contract::derived`]). That the tree is a table is told from its files ([`tables::is_table`]) |
-//! | `out/PORT/` | an empty directory for each output; every regular file that it holds at the end is the output, which must be valid for its declared type ([`output`]) |
+//! | `in/PORT/*.parquet` | for a table of documents or rows, whatever the type of its port: its rows with all columns, including `content`, as read-only plain Parquet files that are shared by all stages ([`contract::derived`]). A tree is recognised as a table by its files ([`tables::is_table`]) |
+//! | `out/PORT/` | an empty directory for each output; the regular files that it contains at the end are the output, which must be valid for its declared type ([`output`]) |
 //! | arguments | as declared, with [placeholders](placeholder) replaced; no shell parses them |
 //! | environment | `environment`, and the variables that `pass` lists; nothing else |
 //! | standard input | empty |
@@ -26,7 +26,7 @@
 //!
 //! `{input:…}` and `{output:…}` are relative paths, so that the arguments are the same on every machine.
 //!
-//! # What is in the key
+//! # The key
 //!
 //! | in the key | not in the key |
 //! |---|---|
@@ -37,7 +37,7 @@
 //! | the contents of `files`, and their names as in the manifest | the base directory of relative names |
 //! | the contents of the inputs | the time, the host, the network, and everything else that the program reads: with `sandbox`, only the clock, the system's programs and `readable` are accessible |
 //!
-//! # With the rights of the user, or in a sandbox
+//! # Rights of the program
 //!
 //! Without `sandbox`, the program is trusted code with the rights of the user. It can read any file, and if it runs
 //! as root, it can write through the links into the store: a changed input fails the stage with an error that names the file. Its output is the
@@ -45,7 +45,7 @@
 //! is killed with SIGKILL, the program is killed too on Linux; processes that it started continue, but in a directory that the next
 //! run has removed.
 //!
-//! With `sandbox = true`, it can access only declared files ([`confined`]), and all the processes that it started end with it. If the pipeline
+//! With `sandbox = true`, it can access only declared files ([`confined`]), and all processes that it started end with it. If the pipeline
 //! runs as root, the program runs as the user `nobody`, who owns the working directory during the run.
 //!
 //! Executable permissions are not preserved.

@@ -115,7 +115,7 @@ fn tokenizer(written: &[Written]) -> Result<()> {
 }
 
 fn tokens(written: &[Written]) -> Result<()> {
-    let file = required(written, tokens::packed::FILE, "docs of the format: stages/tokens/src/packed.rs")?;
+    let file = required(written, tokens::packed::FILE, "the format is documented in stages/tokens/src/packed.rs")?;
     tokens::packed::check_file(&file.location)
 }
 
@@ -124,7 +124,7 @@ fn model(written: &[Written]) -> Result<()> {
     const HINT: &str = "save the model with `model.save_pretrained(DIR)` of the library transformers";
     object(required(written, "config.json", HINT)?)?;
     let file = required(written, "model.safetensors", HINT)?;
-    let wrong = |what: &str| StageError::new(format!("file '{}' is not a file of tensors: {what}", file.name));
+    let wrong = |what: &str| StageError::new(format!("file '{}' is not a valid safetensors file: {what}", file.name));
     let mut reader = BufReader::new(File::open(&file.location)?);
     let size = reader.get_ref().metadata()?.len();
     let mut length = [0; 8];
@@ -133,15 +133,16 @@ fn model(written: &[Written]) -> Result<()> {
     if length > LONGEST_HEADER || length > size - 8 {
         return Err(wrong("it ends inside its header"));
     }
-    let header: Map<String, Value> =
-        serde_json::from_reader(reader.take(length)).map_err(|error| wrong(&format!("its header: {error}")))?;
+    let header: Map<String, Value> = serde_json::from_reader(reader.take(length))
+        .map_err(|error| wrong(&format!("its header is invalid: {error}")))?;
     let end = |tensor: &Value| tensor.get("data_offsets")?.get(1)?.as_u64();
     let tensors = header.iter().filter(|(name, _)| *name != "__metadata__");
-    let ends = tensors.map(|(name, tensor)| end(tensor).ok_or_else(|| wrong(&format!("tensor '{name}' has no place"))));
+    let ends = tensors
+        .map(|(name, tensor)| end(tensor).ok_or_else(|| wrong(&format!("tensor '{name}' has no valid data_offsets"))));
     let end = ends.collect::<Result<Vec<_>>>()?.into_iter().max().unwrap_or(0);
     match size - 8 - length {
         bytes if bytes == end => Ok(()),
-        bytes => Err(wrong(&format!("it has {bytes} bytes of tensors, its header says {end}"))),
+        bytes => Err(wrong(&format!("it has {bytes} bytes of tensors, but its header says {end}"))),
     }
 }
 

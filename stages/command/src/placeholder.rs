@@ -11,7 +11,7 @@
 
 use std::str::FromStr;
 
-/// A text with placeholders.
+/// A string with placeholders.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Template(Vec<Piece>);
 
@@ -92,7 +92,7 @@ impl Template {
         })
     }
 
-    /// Returns the text with each placeholder replaced.
+    /// Returns the string with each placeholder replaced.
     ///
     /// # Errors
     /// Returns the first error of `value`.

@@ -1,8 +1,8 @@
 //! Runs a program in its own process group.
 //!
-//! The group ends with the program: whatever it left running is killed when it exits, so that nothing writes to the
-//! outputs while they are read. To stop it, the group is sent SIGTERM and, after [`GRACE`], SIGKILL. The program is
-//! reaped only after the group was killed: until then its id is not reused and the signal reaches no other process.
+//! The group ends with the program: whatever it left running is killed when it exits, so that nothing writes to the outputs while they are
+//! read. To stop the program, SIGTERM is sent to the group and, after [`GRACE`], SIGKILL. The program is reaped only after the group is
+//! killed: until then its id is not reused, so the signal reaches no other process.
 //!
 //! On Linux the kernel kills the program when the thread that started it ends, and thus when this process is killed with
 //! SIGKILL. That thread waits for the program in [`run`], so that nothing else ends it. Only the program itself is killed: processes
@@ -30,13 +30,13 @@ const INTERVAL: Duration = Duration::from_millis(20);
 pub enum ProgramEnd {
     /// The program exited.
     Exited(ExitStatus),
-    /// The program was asked to stop.
+    /// The program was stopped because the stage was cancelled.
     Cancelled,
     /// The program exceeded its time limit.
     TimedOut,
 }
 
-/// Runs a program to its end. Calls `each_second` once a second with the seconds that it has run.
+/// Runs a program until it ends. Calls `each_second` once a second with the seconds that it has run.
 ///
 /// # Errors
 /// Returns an error if it cannot be started or waited for.
@@ -81,8 +81,7 @@ pub fn describe(status: ExitStatus) -> String {
 /// The running groups.
 static RUNNING: Mutex<BTreeSet<i32>> = Mutex::new(BTreeSet::new());
 
-/// Kills every program that [`run`] waits for, with its group; for a process that is about to exit. No program is started
-/// afterwards.
+/// Kills every program that [`run`] waits for, with its group. Call it before the process exits: no program is started afterwards.
 pub fn kill_all() {
     // The lock is never released.
     let running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
@@ -98,7 +97,7 @@ struct Group {
     reaped: bool,
 }
 
-/// Has the kernel kill the program when the thread that starts it ends. (A sandbox does so itself.)
+/// Makes the kernel kill the program when the thread that started it ends. (A sandbox does so itself.)
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub fn end_with_this_thread(command: &mut Command) {
     let parent = Pid::this();
@@ -137,7 +136,7 @@ impl Group {
         }
     }
 
-    /// Returns whether the program has exited. Here it is reaped at once, so that its id may in theory be another's when the
+    /// Returns whether the program has exited. On these systems it is reaped at once, so in theory another process may have its id when the
     /// group is killed.
     #[cfg(not(any(target_os = "linux", target_os = "android", target_os = "freebsd")))]
     fn has_exited(&mut self) -> io::Result<bool> {
@@ -157,7 +156,7 @@ impl Group {
     /// Kills the remaining processes of the group and reaps the program.
     fn end(&mut self) -> io::Result<ExitStatus> {
         self.signal(Signal::SIGKILL);
-        // Once the program is reaped its id may be another's.
+        // Once the program is reaped, its id may belong to another process.
         let mut running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
         running.remove(&self.id().as_raw());
         let status = self.leader.wait()?;
@@ -167,7 +166,7 @@ impl Group {
     }
 
     fn signal(&self, signal: Signal) {
-        // The only failures are that no process is left and, on some systems, that only dead ones are.
+        // The only failures are that no process is left or, on some systems, that only dead processes are left.
         if let Err(error) = killpg(self.id(), signal) {
             tracing::debug!(%error, %signal, "the process group was not signalled");
         }

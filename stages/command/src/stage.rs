@@ -150,7 +150,7 @@ impl Spec {
         }
     }
 
-    /// Returns every text with placeholders, by its setting.
+    /// Returns every string with placeholders, by its setting.
     fn templates(&self) -> impl Iterator<Item = (String, &str)> {
         let arguments = self.arguments.iter().enumerate();
         std::iter::once(("program".to_owned(), self.program.as_str()))
@@ -237,7 +237,7 @@ impl Stage for Command {
         let ports: Vec<&str> = spec.ports().map(|(port, _)| port).collect();
         let log = std::path::absolute(context.scratch.join("log"))?;
         leftover::end(&log)
-            .map_err(|error| StageError::io("end what an earlier run of it left running", &error).in_file(&log))?;
+            .map_err(|error| StageError::io("stop the processes of an earlier attempt", &error).in_file(&log))?;
         let workspace = Workspace::lay_out(&context.scratch.join("work"), context, ports.iter().copied())?;
         let writer = File::create(&log)?;
         let (mut command, confined) = match spec.sandbox {
@@ -279,7 +279,7 @@ impl Stage for Command {
             }
             ProgramEnd::Exited(status) if !status.success() => {
                 let failed = failed(&format!("'{program}' {}", describe(status)), &log);
-                return Err(undeclared.explain(failed.hint(format!("its whole output is {}", log.display()))));
+                return Err(undeclared.explain(failed.hint(format!("the full output is in {}", log.display()))));
             }
             ProgramEnd::Exited(_) => undeclared.warn(&context.progress),
         }
@@ -370,11 +370,11 @@ fn not_started(command: &process::Command, error: &io::Error) -> StageError {
     let program = command.get_program().display();
     match error.kind() {
         io::ErrorKind::NotFound => StageError::new(format!("the program '{program}' was not found")).hint(
-            "install it, or give its absolute path; PATH is searched only where `pass` names it, and a script needs \
-             the interpreter of its first line",
+            "install it, or give its absolute path; PATH is searched only if `pass` lists it, and a script needs the \
+             interpreter in its first line",
         ),
         io::ErrorKind::PermissionDenied => {
-            StageError::new(format!("the program '{program}' may not be executed")).hint("chmod +x it")
+            StageError::new(format!("the program '{program}' is not executable")).hint("chmod +x it")
         }
         _ => StageError::io(format!("run '{program}'"), error),
     }

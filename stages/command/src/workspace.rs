@@ -48,7 +48,7 @@ struct Input {
     stamp: Stamp,
 }
 
-/// The identity of a file, whatever its name.
+/// The identity of a file, independent of its name.
 type Place = (u64, u64);
 /// The metadata that change when a file is modified.
 type Stamp = (u64, i64, i64);
@@ -128,7 +128,7 @@ impl Workspace {
             if place(&metadata) == *before && stamp(&metadata) != *untouched {
                 return Err(StageError::new(format!("the program changed its input '{name}' in the store"))
                     .in_file(location)
-                    .hint("let it write to copies; the store finds the damaged file and rebuilds it"));
+                    .hint("let the program write to copies; the store detects the damaged file and rebuilds it"));
             }
         }
         Ok(())
@@ -137,7 +137,7 @@ impl Workspace {
     /// Returns the files below an output's directory, sorted by path.
     ///
     /// # Errors
-    /// Returns an error if there is none, one has a name that is not UTF-8, or one is neither a directory nor a regular file.
+    /// Returns an error if there are no files, a name is not UTF-8, or an entry is neither a directory nor a regular file.
     pub fn written(&self, port: &str) -> Result<Vec<Written>> {
         let root = self.folder.join(output(port));
         let refused = |what: String| StageError::new(format!("output '{port}' {what}"));
@@ -181,7 +181,7 @@ impl Workspace {
     /// Adds the files of an output, unchanged.
     ///
     /// # Errors
-    /// Returns an error if one has an unsafe name or cannot be moved.
+    /// Returns an error if a file has an unsafe name or cannot be moved.
     pub fn take(&self, port: &str, written: &[Written], tree: &OutputTree) -> Result<()> {
         for Written { name, location } in written {
             let metadata = fs::symlink_metadata(location)?;
@@ -210,7 +210,7 @@ fn linked(tree: &InputTree, root: &Path) -> Result<Vec<(String, PathBuf)>> {
         let link = file.path.below(root);
         link.parent().map(make).transpose()?;
         let laid_out = std::path::absolute(&file.location).and_then(|location| symlink(location, &link));
-        laid_out.map_err(|error| StageError::io("lay out an input", &error).in_file(&file.location))?;
+        laid_out.map_err(|error| StageError::io("link an input", &error).in_file(&file.location))?;
         Ok((file.path.to_string(), file.location.clone()))
     };
     tree.files.iter().map(link).collect()

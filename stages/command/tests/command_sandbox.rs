@@ -106,7 +106,9 @@ fn an_undeclared_read_is_refused_and_named_in_the_error() {
     let expected = format!("\nundeclared reads: {}", other.display());
     assert!(failure.message.starts_with("'sh' exited with status 1; it last wrote:\n  cat: "), "{}", failure.message);
     assert!(failure.message.ends_with(&expected), "{}", failure.message);
-    assert!(failure.hint.unwrap().starts_with("declare what it needs in `files` or `readable`; its whole output is "));
+    assert!(
+        failure.hint.unwrap().starts_with("declare what it needs in `files` or `readable`; the full output is in ")
+    );
     let outputs = fixture.shell(&format!("cat {} >out/files/x", other.display()), json!({ "files": [other] }));
     assert_eq!(content(&outputs.unwrap()["files"], "x"), "secret");
 }

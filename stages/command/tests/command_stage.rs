@@ -214,7 +214,7 @@ fn a_program_that_is_not_there_is_an_error_with_a_hint() {
     assert!(failure.hint.unwrap().contains("PATH"));
     let script = fixture.file("plain.txt", "no program");
     let failure = fixture.failure(json!({ "program": "{source}", "files": [script] }));
-    assert!(failure.message.ends_with("plain.txt' may not be executed"), "{}", failure.message);
+    assert!(failure.message.ends_with("plain.txt' is not executable"), "{}", failure.message);
 }
 
 #[test]

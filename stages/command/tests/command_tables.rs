@@ -675,7 +675,7 @@ fn other_outputs_are_held_against_their_type() {
     wrong("tokenizer", &[("tokenizer.json", b"{\"model\": 1}")], None, "file 'tokenizer.json' has no object 'model'");
     wrong("tokens", &[("ids.bin", b"")], None, "it has no file 'tokens.bin'");
     wrong("tokens", &[("tokens.bin", b"words")], None, "it ends inside its header");
-    wrong("tokens", &[("tokens.bin", &tokens[..tokens.len() - 1])], None, "it has 67 bytes, its header says 68");
+    wrong("tokens", &[("tokens.bin", &tokens[..tokens.len() - 1])], None, "it has 67 bytes, but its header says 68");
     wrong("model", &[("model.safetensors", &tensors(8))], None, "it has no file 'config.json'");
     wrong("model", &[], Some(&config), "it has no file 'model.safetensors'");
     wrong("model", &[("model.safetensors", b"words")], Some(&config), "it ends inside its header");
@@ -683,7 +683,7 @@ fn other_outputs_are_held_against_their_type() {
         "model",
         &[("model.safetensors", &tensors(7))],
         Some(&config),
-        "it has 7 bytes of tensors, its header says 8",
+        "it has 7 bytes of tensors, but its header says 8",
     );
     wrong("report", &[("counts.json", b"{\"loss\": NaN}")], None, "file 'counts.json' is not valid JSON");
     assert_eq!(run("tokenizer", &[("tokenizer.json", b"{\"model\": {}}")], None), Ok(1));

@@ -118,7 +118,7 @@ impl InputTree {
 pub struct InputFile {
     /// The path in the tree.
     pub path: TreePath,
-    /// The path of its bytes on disk (the name of that file has no meaning).
+    /// The path of its content on disk (the name of that file has no meaning).
     pub location: PathBuf,
     /// The digest of its content.
     pub digest: Digest,
@@ -143,21 +143,21 @@ impl SourceFile {
         format!("{} {} {}", self.digest, self.size, self.path.to_string_lossy())
     }
 
-    /// Parses a line of [`SourceFile::line`]; returns `None` for any other text.
+    /// Parses a line of [`SourceFile::line`]; returns `None` for any other string.
     pub fn of_line(line: &str) -> Option<Self> {
         let (digest, rest) = line.split_once(' ')?;
         let (size, path) = rest.split_once(' ')?;
         Some(Self { path: path.into(), digest: digest.parse().ok()?, size: size.parse().ok()? })
     }
 
-    /// Returns the digests of contents, each bound to its file's name, for the key of a stage for which the names of sources matter.
+    /// Returns the digests of contents, each combined with its file's name, for the key of a stage for which the names of sources matter.
     ///
     /// A file's name is the name in the manifest: its path relative to the base directory of its pattern
     /// ([`SourcePattern::folder`]), so that a moved project keeps its keys but two swapped files do not. The name of a file that only an absolute
     /// pattern matches is its path relative to the innermost directory that contains all such files, with a leading `/`.
     pub fn named_digests<'f>(files: impl Iterator<Item = &'f Self>, patterns: &[SourcePattern]) -> Vec<Digest> {
         let mut starts: Vec<_> = patterns.iter().filter_map(SourcePattern::folder).collect();
-        // The longest first: of directories within each other the order of patterns says nothing.
+        // The longest first: nested directories are not ordered by the order of patterns.
         starts.sort_by_key(|start| (Reverse(start.components().count()), start.clone()));
         let relative = |file: &Self| starts.iter().find_map(|start| file.path.strip_prefix(start).ok().map(name_bytes));
         let named: Vec<_> = files.map(|file| (file, relative(file))).collect();

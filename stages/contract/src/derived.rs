@@ -8,7 +8,7 @@
 //! <tree>.<name>.lock      an operating system lock, held by the process that creates or removes the entry
 //! ```
 //!
-//! `<tree>` is the digest of the input tree, `<name>` the format and its version: different bytes need a different name.
+//! `<tree>` is the digest of the input tree; `<name>` is the format and its version, and must change if the bytes change.
 //!
 //! | event | result |
 //! |---|---|
@@ -16,7 +16,7 @@
 //! | a kill while it is created | the next process that creates or removes the entry removes the partial directory |
 //! | a write to one of its files | the file's modification time differs from the sealed one: the entry is created again |
 //! | it is removed while a stage uses it | the stage has hard links: its files stay until its working directory is removed |
-//! | the directory cannot be written | the files are created for the stage alone |
+//! | the directory cannot be written | the files are created only for the stage |
 
 use std::fs::{self, File, FileTimes, OpenOptions, Permissions, TryLockError};
 use std::io;
@@ -61,8 +61,8 @@ impl Derived {
         Self { folder: Some(folder) }
     }
 
-    /// Fills `destination`, a new directory on the same file system, with the files called `name` of the tree `of`, as links to
-    /// existing files, or else with files that `make` writes to its argument, a directory. The files are read-only.
+    /// Fills `destination`, a new directory on the same file system, with the derived files `name` of the tree `of`, as links to existing
+    /// files, or else with files that `make` writes to its argument, a directory. The files are read-only.
     ///
     /// # Errors
     /// Returns an error of `make`, [`StageError::Interrupted`] if `cancel` was set, or an error if the files cannot be written.
@@ -84,9 +84,9 @@ impl Derived {
         if entry.link(destination)? {
             return Ok(());
         }
-        // Where nothing can be written, the stage's own directory can.
+        // If the directory cannot be written, the files are created in the stage's own directory.
         let Some(_lock) = entry.lock(cancel)? else { return alone() };
-        // Another process may have made it meanwhile.
+        // Another process may have created it meanwhile.
         if entry.link(destination)? {
             return Ok(());
         }
@@ -97,10 +97,10 @@ impl Derived {
         make(&partial.join(FILES)).inspect_err(|_| drop(entry.clear()))?;
         match entry.publish(&partial) {
             Ok(()) if entry.link(destination)? => Ok(()),
-            // It was written to or removed since.
+            // It was modified or removed since.
             Ok(()) => alone(),
             Err(error) => {
-                // Not a second copy on a disk that is full.
+                // A full disk must not hold a second copy.
                 drop(entry.clear());
                 if is_refusal(&error) { alone() } else { Err(error.into()) }
             }
@@ -134,8 +134,8 @@ impl Derived {
         entries
     }
 
-    /// Hashes the files of an entry. Returns those that are missing or differ from its list, each with the digest that it has;
-    /// `None` if `piece`, which is called with the bytes of each piece that was read, stopped the work by returning false.
+    /// Hashes the files of an entry. Returns those that are missing or differ from its list, each with the digest that it has; `None` if
+    /// `piece`, which is called with the number of bytes of each piece that was read, stopped the work by returning false.
     ///
     /// # Errors
     /// Returns an error if an existing file cannot be read.
@@ -147,7 +147,7 @@ impl Derived {
         let mut damaged = Vec::new();
         let Some(folder) = &self.folder else { return Ok(Some(damaged)) };
         let entry = Entry { folder, name: name.to_owned() };
-        // One that is being made, or whose list is damaged, is never used.
+        // An entry that is being created, or whose list is damaged, is never used.
         for file in entry.list().iter().flat_map(Tree::entries) {
             let path = file.path.below(&entry.path().join(FILES));
             match Digest::of_file_in_pieces(&path, &mut piece) {
@@ -163,7 +163,7 @@ impl Derived {
         Ok(Some(damaged))
     }
 
-    /// Removes an entry, unless it is being made now. Returns whether it was removed.
+    /// Removes an entry, unless it is being created now. Returns whether it was removed.
     ///
     /// # Errors
     /// Returns an error if one of its files cannot be removed.
@@ -171,12 +171,12 @@ impl Derived {
         let Some(folder) = &self.folder else { return Ok(true) };
         let entry = Entry { folder, name: name.to_owned() };
         let Ok(lock) = entry.open_lock() else { return Ok(false) };
-        // Another one may have removed it meanwhile, and a stage be making it under a new lock.
+        // Another process may have removed it meanwhile, and a stage may be creating it again under a new lock.
         if !entry.take(&lock).is_ok_and(|is_taken| is_taken) {
             return Ok(false);
         }
         entry.clear()?;
-        // While the lock is held: a process that opened the file before checks whether it still has its name.
+        // Removed while the lock is held: a process that opened the file before checks whether it still has its name.
         ignore_missing(fs::remove_file(entry.beside(LOCK)))?;
         drop(lock);
         Ok(true)
@@ -239,8 +239,7 @@ impl Entry<'_> {
         OpenOptions::new().read(true).write(true).create(true).truncate(false).open(self.beside(LOCK))
     }
 
-    /// Takes the lock of this file without waiting. Returns false if another file has the name by now: then the lock
-    /// has no effect.
+    /// Takes the lock of this file without waiting. Returns false if the name now belongs to another file: then the lock has no effect.
     fn take(&self, lock: &File) -> Result<bool, TryLockError> {
         lock.try_lock()?;
         let place = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
@@ -268,7 +267,7 @@ impl Entry<'_> {
         Ok(partial)
     }
 
-    /// Seals the files of the partial directory, lists them and gives it its name.
+    /// Seals and lists the files of the partial directory, and renames it to its final name.
     fn publish(&self, partial: &Path) -> io::Result<()> {
         let mut entries = Vec::new();
         seal(&partial.join(FILES), &partial.join(FILES), &mut entries)?;

@@ -37,9 +37,9 @@ impl Digest {
         Self::of_file_in_pieces(path, |_| true)?.ok_or_else(|| io::ErrorKind::Interrupted.into())
     }
 
-    /// Hashes a file's content, read in pieces (a memory map would kill the process when another one truncates the file
-    /// meanwhile), on all of blake3's threads. `piece` is called with the bytes of each piece, and stops the reading by
-    /// returning false; the result is then `None`.
+    /// Hashes a file's content, read in pieces (with a memory map, the process would be killed if another one truncates
+    /// the file), on all of blake3's threads. `piece` is called with the number of bytes of each piece; if it returns
+    /// false, reading stops and the result is `None`.
     ///
     /// # Errors
     /// Returns any error of opening or reading the file.

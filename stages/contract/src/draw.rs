@@ -1,12 +1,13 @@
-//! Random choices from hash(seed, identity of the item), never from a shared stream: the same for any order, thread
-//! count or restart, and adding an item moves no other.
+//! Random choices from hash(seed, identity of the item), never from a shared stream: they are the same for any order,
+//! thread count or restart, and adding an item changes no other choice.
 
 /// The random draws for one purpose.
 #[derive(Debug, Clone)]
 pub struct Draw(blake3::Hasher);
 
 impl Draw {
-    /// Creates the draws of the run's `seed` for a `purpose`. Draws of two purposes are independent for the same item.
+    /// Creates the draws of the run's `seed` for a `purpose`. Draws for two purposes are independent, even for the same
+    /// item.
     pub fn new(seed: u64, purpose: &str) -> Self {
         let mut hasher = blake3::Hasher::new_derive_key("pipeline 2026 draw v1");
         hasher.update(&seed.to_le_bytes());

@@ -13,7 +13,8 @@ pub enum StageError {
     /// The stage was asked to stop.
     #[error("interrupted")]
     Interrupted,
-    /// The machine lacks something that the stage needs, and its settings say to skip it then: it has no output, and the run does not fail.
+    /// The machine lacks something that the stage needs, and its settings request to skip it in that case: it has no output, and the run
+    /// does not fail.
     #[error("{0}")]
     Skipped(String),
     /// The stage failed.
@@ -83,7 +84,7 @@ impl StageError {
     }
 }
 
-/// Converts errors of reads and writes inside the store and the scratch directory, for which a path would not help.
+/// Converts errors of reads and writes inside the store and the scratch directory, for which the path would not help the user.
 impl From<io::Error> for StageError {
     fn from(error: io::Error) -> Self {
         let failure = Self::new(error.to_string());
@@ -103,8 +104,8 @@ pub struct Problem {
     pub setting: String,
     /// The reason that it is invalid: `must be at most steps (10), not 20`.
     pub message: String,
-    /// The other settings that the check read. They are shown beside this one. The problem is not reported if one
-    /// of them is itself invalid.
+    /// The other settings that the check read. They are shown together with this setting. The problem is not reported if one of them is
+    /// itself invalid.
     pub depends_on: Vec<&'static str>,
     /// The hint.
     pub hint: Option<String>,

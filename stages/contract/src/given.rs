@@ -40,7 +40,7 @@ impl GivenFile {
 }
 
 impl SourceOrInput<'_> {
-    /// Returns the contradiction of a stage with both, for [`crate::Stage::infer`].
+    /// Returns a conflict if both are set, for [`crate::Stage::infer`].
     pub fn conflict(&self, inputs: &InputFacts) -> Option<Conflict> {
         let both = inputs.has(self.port) && !self.source.0.is_empty();
         both.then(|| Conflict {
@@ -48,18 +48,18 @@ impl SourceOrInput<'_> {
             message: self.both(),
             with: Origin { setting: format!("inputs.{}", self.port), ..Origin::default() },
             label: "the other".to_owned(),
-            hint: "give one of the two".to_owned(),
+            hint: "set only one of them".to_owned(),
         })
     }
 
     /// Returns the files of a running stage; there is at least one.
     ///
     /// # Errors
-    /// Returns an error if both or none are given, or there is no file.
+    /// Returns an error if both or neither are set, or there are no files.
     pub fn files(&self, context: &Context) -> Result<Vec<GivenFile>> {
         let Self { source, port, example } = self;
         let files: Vec<GivenFile> = match (context.inputs.get(port), source.0.is_empty()) {
-            (Some(_), false) => return Err(StageError::new(self.both()).hint("give one of the two")),
+            (Some(_), false) => return Err(StageError::new(self.both()).hint("set only one of them")),
             (None, true) => {
                 let hint =
                     format!("set the source, for example --set stages.NAME.source='{example}', or connect '{port}'");
@@ -91,7 +91,8 @@ impl SourceOrInput<'_> {
             true => format!("the input '{port}' has no files"),
             false => format!("no file matches '{source}'"),
         };
-        Err(StageError::new(message).hint(format!("a pattern such as '{example}' starts at the manifest's directory")))
+        Err(StageError::new(message)
+            .hint(format!("a pattern such as '{example}' is relative to the manifest's directory")))
     }
 
     fn both(&self) -> String {

@@ -63,7 +63,7 @@ impl Harness {
     /// Runs a stage with these settings (those of `Spec` and `Exec` together). Returns its output trees by port.
     ///
     /// # Errors
-    /// Problems with the settings, joined; or what the stage returns.
+    /// Returns the problems with the settings, joined, or the error of the stage.
     pub fn run<S: Stage>(&mut self, settings: Value) -> Result<BTreeMap<String, InputTree>> {
         let Value::Object(settings) = settings else { return Err(StageError::new("settings are an object")) };
         self.run_kind(&Kind::of::<S>(), &settings)

@@ -1,9 +1,9 @@
 //! Inference before anything runs, from the settings of a stage and of the stages upstream.
 //!
-//! The engine walks the graph once. Each stage receives the [`Facts`] of its inputs and returns those of its outputs,
-//! the settings that contradict each other ([`Conflict`]: shown with the lines of both), and its [`Cost`]. An unknown
-//! fact is left out, and nothing is checked against it. A fact that no setting decides (the sizes of a model that a
-//! command writes) is read from the headers of the inputs once they exist ([`crate::Stage::observe`]).
+//! The engine walks the graph once. Each stage receives the [`Facts`] of its inputs and returns those of its outputs, the settings that
+//! contradict each other ([`Conflict`], shown with the positions of both), and its [`Cost`]. Unknown facts are left out and not checked. A
+//! fact that no setting determines (the sizes of a model that a command writes) is read from the headers of the inputs once they exist
+//! ([`crate::Stage::observe`]).
 
 use std::collections::BTreeMap;
 
@@ -28,7 +28,7 @@ pub struct Origin {
 }
 
 impl<T> Fact<T> {
-    /// Returns a value decided by a setting of this stage.
+    /// Returns a value determined by a setting of this stage.
     pub fn own(value: T, setting: impl Into<String>) -> Self {
         Self { value, origin: Origin { stage: String::new(), setting: setting.into() } }
     }
@@ -49,8 +49,12 @@ pub struct Facts {
     pub parameters: Option<Fact<u64>>,
     /// The layers, width and heads of a model.
     pub shape: Option<Fact<Shape>>,
-    /// The number of packed sequences. No setting decides it, so it is known only once they are packed.
+    /// The number of packed sequences. No setting determines it, so it is known only once they are packed.
     pub sequences: Option<Fact<u64>>,
+    /// The number of programming problems, known once they are read.
+    pub problems: Option<Fact<u64>>,
+    /// The size of the files, in bytes, known once they are written.
+    pub bytes: Option<Fact<u64>>,
 }
 
 /// The sizes of a transformer, without vocabulary and positions.
@@ -76,6 +80,8 @@ impl Facts {
             parameters: self.parameters.or(other.parameters),
             shape: self.shape.or(other.shape),
             sequences: self.sequences.or(other.sequences),
+            problems: self.problems.or(other.problems),
+            bytes: self.bytes.or(other.bytes),
         }
     }
 }
@@ -115,7 +121,7 @@ pub struct Conflict {
     pub setting: String,
     /// The description of the contradiction.
     pub message: String,
-    /// The other setting; it belongs to this stage if it has no stage.
+    /// The other setting; its stage is empty if it belongs to this stage.
     pub with: Origin,
     /// A short description of the other setting.
     pub label: String,
@@ -123,12 +129,12 @@ pub struct Conflict {
     pub hint: String,
 }
 
-/// Advice on a stage some of whose inputs exist ([`crate::Stage::lint`]).
+/// Advice for a stage of which some inputs exist ([`crate::Stage::lint`]).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Advice {
-    /// The setting it is about; empty for the stage as a whole.
+    /// The setting that it concerns; empty for the stage as a whole.
     pub setting: String,
-    /// The input port it is about.
+    /// The input port that it concerns.
     pub port: &'static str,
     /// The observation.
     pub text: String,
@@ -148,8 +154,8 @@ pub struct Cost {
     /// The estimated lower bound of memory, in bytes: a machine with less cannot run the stage. Memory that a stage can use
     /// but also spill is [`crate::Needs::memory`].
     pub memory: Option<u64>,
-    /// The upper bound of memory that cannot be spilled, in bytes, if the inputs determine how much is used: a machine with
-    /// less may still run the stage.
+    /// The upper bound of memory that cannot be spilled, in bytes, if the amount depends on the inputs: a machine with less may still run
+    /// the stage.
     pub memory_bound: Option<u64>,
     /// The peak disk usage of output and scratch together, in bytes.
     pub disk: Option<u64>,

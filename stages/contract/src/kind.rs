@@ -1,9 +1,10 @@
-//! A stage kind with its types erased, as the engine uses it.
+//! A type-erased stage kind, as the engine uses it.
 //!
-//! The canonical form of settings is made here, once: the typed `Spec` is serialised to JSON and every setting equal to
-//! its default is left out, at any depth. So number spelling, key order and settings written out at their default make
-//! no difference, and a new setting with a default changes no key.
+//! This module defines the canonical form of settings: the typed `Spec` is serialised to JSON without the settings that equal their
+//! default, at any depth. So number spelling, key order and explicit defaults make no difference, and a new setting with a default changes
+//! no key.
 
+use std::collections::BTreeMap;
 use std::marker::PhantomData;
 use std::path::Path;
 use std::sync::Arc;
@@ -35,11 +36,11 @@ pub struct Kind {
     pub copies_tables: bool,
     /// See [`Stage::TOLERANCE`].
     pub tolerance: Option<f64>,
-    /// The ports of the kind, whatever its settings.
+    /// The ports of the kind that do not depend on settings.
     pub ports: Ports,
     /// JSON schema (an object) of the settings that are hashed.
     pub spec_schema: Arc<Value>,
-    /// JSON schema (an object) of the settings that are not.
+    /// JSON schema (an object) of the settings that are not hashed.
     pub exec_schema: Arc<Value>,
     parse: Parse,
 }
@@ -54,7 +55,7 @@ pub trait AnyStage: Send + Sync {
     fn exec(&self) -> &Map<String, Value>;
     /// Returns the ports of this stage.
     fn ports(&self) -> Ports;
-    /// Files outside the store that it reads.
+    /// Returns the files outside the store that it reads.
     fn sources(&self) -> Vec<SourcePattern>;
     /// See [`Stage::infer`].
     fn infer(&self, inputs: &InputFacts) -> Inferred;
@@ -68,6 +69,8 @@ pub trait AnyStage: Send + Sync {
     fn compare(&self, before: &Inputs, after: &Inputs) -> Option<String>;
     /// See [`Stage::check_machine`].
     fn check_machine(&self) -> Vec<MachineCheck>;
+    /// See [`Stage::machine_facts`].
+    fn machine_facts(&self) -> BTreeMap<String, String>;
     /// See [`Stage::needs`].
     fn needs(&self) -> Needs;
     /// Runs the stage.
@@ -107,7 +110,7 @@ impl Kind {
         self.spec_schema.get("description").and_then(Value::as_str).unwrap_or_default()
     }
 
-    /// Returns the default of a setting by its path (`line_max.threshold`), hashed or not; `None` if it has none: it is required, or
+    /// Returns the default of a setting by its path (`line_max.threshold`), hashed or not; `None` if it has none, because it is required or
     /// an entry of a map.
     pub fn default_of(&self, setting: &str) -> Option<Value> {
         let mut names = setting.split('.');
@@ -125,7 +128,7 @@ impl Kind {
         (self.parse)(self, settings)
     }
 
-    /// Returns the canonical form of a serialised `Spec`, or `Exec`, whose schema is `schema`.
+    /// Returns the canonical form of a serialised `Spec` or `Exec` with this schema.
     fn canonical(settings: Value, schema: &Value) -> Map<String, Value> {
         let Value::Object(settings) = settings else { return Map::new() };
         settings
@@ -141,8 +144,8 @@ impl Kind {
             .collect()
     }
 
-    /// Removes settings equal to `default` from `value`; returns `None` if nothing is left. Only tables with named fields are pruned: in
-    /// a map, a missing entry is not the default's entry. `root` contains the definitions that `schema` may refer to.
+    /// Removes settings equal to `default` from `value`; returns `None` if nothing is left. Only tables with named fields are pruned: in a
+    /// map, a missing entry does not mean its default. `root` contains the definitions that `schema` may refer to.
     fn without_defaults(value: Value, default: &Value, schema: &Value, root: &Value) -> Option<Value> {
         if value == *default {
             return None;
@@ -241,6 +244,10 @@ where
 
     fn check_machine(&self) -> Vec<MachineCheck> {
         S::check_machine(&self.spec, &self.exec)
+    }
+
+    fn machine_facts(&self) -> BTreeMap<String, String> {
+        S::machine_facts(&self.spec, &self.exec)
     }
 
     fn needs(&self) -> Needs {

@@ -1,4 +1,4 @@
-//! The interface between the engine and the stage kinds; the lowest layer of the workspace.
+//! The interface between the engine and the stage kinds; the lowest layer of the architecture.
 //!
 //! A stage kind implements [`Stage`]: two types of settings ([`Stage::Spec`] is hashed into the key, [`Stage::Exec`] is
 //! not), typed ports, and a `run` that reads [`Inputs`], writes [`Outputs`] and reports [`Progress`]. The engine uses it
@@ -24,9 +24,9 @@
 //! | [`text`] | untrusted text, escaped for a terminal |
 //! | [`harness`] | runs one stage without the engine, for tests and benches |
 //! | [`cancel`] | the flag that asks a running stage to stop |
-//! | [`device`] | what tensors are computed on |
+//! | [`device`] | the compute device |
 //! | [`draw`] | random choices from hash(seed, identity of the item) |
-//! | [`error`] | errors with their place and a hint |
+//! | [`error`] | errors with their location and a hint |
 
 pub mod cancel;
 pub mod context;

@@ -3,7 +3,7 @@
 /// A requirement of a stage, and what this machine provides ([`crate::Stage::check_machine`]).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MachineCheck {
-    /// The setting by which the stage needs it; empty for the stage as a whole.
+    /// The setting that requires it; empty for the stage as a whole.
     pub setting: &'static str,
     /// A description of what the machine provides.
     pub text: String,

@@ -1,8 +1,8 @@
 //! The output ports of a running stage.
 //!
-//! Files are hashed while they are written, into a staging directory that the engine empties before each run; the engine
-//! then moves them into the store. All methods take `&self` and may be called from any thread: the order of calls makes
-//! no difference to the tree.
+//! Files are hashed while they are written, into a staging directory that the engine empties before each run; the
+//! engine then moves them into the store. All methods take `&self` and may be called from any thread: the order of
+//! calls does not affect the tree.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -64,8 +64,8 @@ impl Outputs {
         self.0.get(port).ok_or_else(|| StageError::new(format!("the stage kind declares no output '{port}'")))
     }
 
-    /// Finishes all ports. Returns for each its tree and the path of each of its files (a file that is
-    /// already in the store, [`OutputTree::link`], among them).
+    /// Finishes all ports. Returns for each port its tree and the path of each of its files, including files that are
+    /// already in the store ([`OutputTree::link`]).
     ///
     /// # Errors
     /// Returns an error if two files of one port share a path.
@@ -107,7 +107,7 @@ impl OutputTree {
         file.finish().map(drop)
     }
 
-    /// Writes a value as indented JSON with a last newline. Maps must be sorted (`BTreeMap`) for equal bytes.
+    /// Writes a value as indented JSON with a final newline. Maps must be sorted (`BTreeMap`) for equal bytes.
     ///
     /// # Errors
     /// See [`OutputTree::write`].

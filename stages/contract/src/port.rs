@@ -43,14 +43,15 @@ impl fmt::Display for PortType {
 }
 
 impl PortType {
-    /// Returns whether an output of type `self` may feed an input of type `input`: the same type, or one side takes any files.
+    /// Returns whether an output of type `self` can be connected to an input of type `input`: the types are equal, or one side accepts any
+    /// files.
     pub fn feeds(self, input: Self) -> bool {
         self == input || input == Self::Files
     }
 }
 
-/// Returns whether this can be the name of a port that a manifest declares: 1 to 128 of lowercase letters, digits, `-` and `_`. It
-/// becomes the name of a directory, and a word in scripts.
+/// Returns whether a string is a valid name for a port that a manifest declares: 1 to 128 lowercase letters, digits, `-` and `_`. It
+/// becomes a directory name, and a word in scripts.
 pub fn is_port_name(name: &str) -> bool {
     (1..=128).contains(&name.len()) && name.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_'))
 }
@@ -86,8 +87,8 @@ pub struct OutputPort {
 
 /// All ports of a stage.
 ///
-/// An edge that names no port is unambiguous by two rules: `input = "stage"` fills the stage's first input port, and
-/// `"stage"` without `.output` is the first output port.
+/// An edge without port names follows two rules: `input = "stage"` connects the stage's first input port, and `"stage"` without `.output`
+/// is the first output port.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct Ports {
     /// The input ports, in the order in which they are documented. `input` fills the first.

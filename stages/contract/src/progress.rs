@@ -66,7 +66,8 @@ fn null_is_not_a_number<'de, D: Deserializer<'de>>(value: D) -> Result<f64, D::E
 /// The maximum number of notes that wait for the engine, which drains them ten times a second.
 const MAX_NOTES: usize = 65_536;
 
-/// The progress of a stage, which counts, shared with the engine, which displays it. Cheap to clone and to call from any thread.
+/// The progress of a stage, shared between the stage, which counts, and the engine, which displays it. It is cheap to clone and can be
+/// called from any thread.
 #[derive(Debug, Clone, Default)]
 pub struct Progress(Arc<ProgressState>);
 
@@ -90,7 +91,7 @@ struct Phase {
     /// The time at which the count was `from`.
     since: Instant,
     from: u64,
-    /// Whether each of the units takes about the same time.
+    /// Whether all units take about the same time.
     even: bool,
 }
 
@@ -128,8 +129,8 @@ impl Progress {
         self.begin(phase, unit, total, true);
     }
 
-    /// Starts a phase whose first units take much longer than its last ones, or the reverse. Its rate does not predict
-    /// the remaining time, so no rate is reported.
+    /// Starts a phase whose units take very different times at its beginning and its end. The rate does not predict the remaining time, so
+    /// no rate is reported.
     pub fn start_uneven(&self, phase: &str, unit: Unit, total: Option<u64>) {
         self.begin(phase, unit, total, false);
     }
@@ -145,7 +146,7 @@ impl Progress {
         self.0.done.fetch_add(more, Ordering::Relaxed);
     }
 
-    /// Sets the count after a resume. Units done before do not count for the rate.
+    /// Sets the count after a resume. Units done before do not count towards the rate.
     pub fn set(&self, done: u64) {
         let mut phase = lock(&self.0.phase);
         (phase.since, phase.from) = (Instant::now(), done);
@@ -165,7 +166,7 @@ impl Progress {
         *lock(&self.0.earlier) = seconds;
     }
 
-    /// Returns the seconds that earlier runs of the stage spent on what this one continues.
+    /// Returns the seconds that earlier runs of the stage spent on the work that this run continues.
     pub fn earlier_seconds(&self) -> f64 {
         *lock(&self.0.earlier)
     }

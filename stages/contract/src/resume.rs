@@ -20,7 +20,7 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// Returns the estimated seconds for the rest, at the rate so far, if it is known.
+    /// Returns the estimated remaining seconds at the rate so far, if known.
     pub fn seconds_left(&self) -> Option<f64> {
         let a_unit = (self.done > 0 && self.seconds > 0.0).then(|| self.seconds / self.done as f64)?;
         Some(a_unit * self.total.saturating_sub(self.done) as f64)

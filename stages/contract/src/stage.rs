@@ -1,5 +1,6 @@
 //! The trait of a stage kind.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -17,7 +18,7 @@ use crate::resume::Checkpoint;
 /// The resources that a stage uses while it runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Needs {
-    /// The maximum number of threads that it can use; it receives between 1 and this many.
+    /// The maximum number of threads that it can use; it receives between 1 and this number.
     pub threads: usize,
     /// The memory that it can use, in bytes: with less it spills or is slower. Required memory is
     /// [`crate::Cost::memory`].
@@ -33,8 +34,9 @@ impl Default for Needs {
     }
 }
 
-/// A setting with a glob pattern for files outside the store. A relative pattern starts at the directory of the manifest that contains
-/// it; on the command line, at the working directory. It is a location and not content, so it belongs in [`Stage::Exec`].
+/// A setting with a glob pattern for files outside the store. A relative pattern is resolved against the directory of the manifest that
+/// contains it, or against the working directory if it is set on the command line. It is a location and not content, so it belongs in
+/// [`Stage::Exec`].
 ///
 /// The engine makes a relative pattern absolute and keeps the original text: `FOLDER/./PATTERN`. As in rsync, `/./` separates
 /// the base directory, which may move, from the name in the manifest ([`SourcePattern::folder`]).
@@ -43,15 +45,15 @@ impl Default for Needs {
 pub struct SourcePattern(pub String);
 
 impl SourcePattern {
-    /// The value of the JSON schema's `format` that marks such a setting.
+    /// The value of `format` in the JSON schema that marks such a setting.
     pub const FORMAT: &'static str = "path-pattern";
 
-    /// Returns the absolute pattern of a relative pattern that starts at `folder`, which is already escaped.
+    /// Returns the absolute pattern of a pattern relative to `folder`, which is already escaped.
     pub fn in_folder(folder: &str, pattern: &str) -> Self {
         Self(format!("{}{ANCHOR}{}", folder.trim_end_matches('/'), pattern.trim_start_matches("./")))
     }
 
-    /// Returns the directory at which a relative pattern starts; `None` for an absolute one.
+    /// Returns the base directory of a relative pattern; `None` for an absolute pattern.
     pub fn folder(&self) -> Option<PathBuf> {
         let (folder, _) = self.0.split_once(ANCHOR)?;
         // Escaped letters are written `[x]`.
@@ -96,12 +98,12 @@ impl JsonSchema for SourcePattern {
 
 /// A stage kind: its name, its settings, its ports and its code.
 ///
-/// The docs of `Spec` are the kind's docs; the docs of each field are the setting's; both are printed by
-/// `pipeline stages`. Fields with `#[serde(default)]` are optional, and a setting at its default is left out of the key.
+/// The docs of `Spec` are the kind's docs; the docs of each field are those of the setting; `pipeline stages` prints both. Fields with
+/// `#[serde(default)]` are optional, and a setting at its default is left out of the key.
 pub trait Stage: Send + Sync + 'static {
     /// Settings that change the output: hashed into the key.
     type Spec: Serialize + DeserializeOwned + JsonSchema + Send + Sync + 'static;
-    /// Settings that do not change the output (paths, intervals of logs): not hashed.
+    /// Settings that do not change the output (paths, log intervals): not hashed.
     type Exec: Serialize + DeserializeOwned + JsonSchema + Send + Sync + 'static;
 
     /// The value of `kind` in a manifest.
@@ -111,16 +113,16 @@ pub trait Stage: Send + Sync + 'static {
     /// Whether it makes random choices, so that the run's seed is part of its key.
     const SEEDED: bool = false;
 
-    /// Whether the names of the files outside the store matter, as for scripts: then the key binds each digest to
-    /// its file's name. Shards of an export may be renamed and reordered freely.
+    /// Whether the names of the files outside the store matter, as for scripts: the key then combines each digest with its file's name.
+    /// Shards of an export, for example, may be renamed and reordered freely.
     const NAMED_SOURCES: bool = false;
 
     /// Whether it reads a plain copy of each table among its inputs ([`Context::derived`]), which takes about as much disk as the
     /// table.
     const COPIES_TABLES: bool = false;
 
-    /// The allowed relative difference of its metrics on another device, if its bytes may differ. A kind without it produces
-    /// the same bytes on any machine.
+    /// The allowed relative difference of its metrics on another device, if its bytes may differ. A kind without tolerance produces the
+    /// same bytes on any machine.
     const TOLERANCE: Option<f64> = None;
 
     /// Returns the ports of the kind that do not depend on settings.
@@ -148,8 +150,8 @@ pub trait Stage: Send + Sync + 'static {
         Inferred::default()
     }
 
-    /// Adds facts that no setting decides, from the headers of the inputs; [`Stage::infer`] is then called again. `input`
-    /// returns the tree that a port reads, if there is one. Reads headers, not data; unreadable inputs are skipped.
+    /// Adds facts that no setting determines, from the headers of the inputs; [`Stage::infer`] is then called again. `input` returns the
+    /// tree that a port reads, if it exists. Reads headers, not data; unreadable inputs are skipped.
     fn observe(_facts: &mut InputFacts, _input: &dyn Fn(&str) -> Option<InputTree>) {}
 
     /// Returns the state in the scratch directory of an interrupted build from which [`Stage::run`] would continue. Reads no more
@@ -158,8 +160,8 @@ pub trait Stage: Send + Sync + 'static {
         None
     }
 
-    /// Returns advice on its settings given these inputs, shown by `check`, by `plan` and when the stage starts. Reads
-    /// headers, not data; missing and unreadable inputs are skipped.
+    /// Returns advice on its settings for these inputs, shown by `check`, by `plan` and when the stage starts. Reads headers, not data;
+    /// missing and unreadable inputs are skipped.
     fn lint(_spec: &Self::Spec, _exec: &Self::Exec, _inputs: &Inputs) -> Vec<Advice> {
         Vec::new()
     }
@@ -174,6 +176,12 @@ pub trait Stage: Send + Sync + 'static {
     /// a missing requirement is an error there, because [`Stage::run`] would fail.
     fn check_machine(_spec: &Self::Spec, _exec: &Self::Exec) -> Vec<MachineCheck> {
         Vec::new()
+    }
+
+    /// Returns facts of this machine that determine the output, by name, such as the version of an interpreter: part of the key. A fact is
+    /// absent if the machine lacks what it is about. Every plan and run asks, so it is fast, and the same for the life of the process.
+    fn machine_facts(_spec: &Self::Spec, _exec: &Self::Exec) -> BTreeMap<String, String> {
+        BTreeMap::new()
     }
 
     /// Returns the resources that it uses.

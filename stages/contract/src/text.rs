@@ -4,8 +4,8 @@ use std::borrow::Cow;
 
 use crate::figures::counted;
 
-/// Returns the text with every control character escaped as in Rust (`\u{1b}`, `\r`), except for line feeds and those in
-/// `kept`: names, rows and the output of programs are untrusted, and must not control a terminal.
+/// Returns the string with every control character escaped as in Rust (`\u{1b}`, `\r`), except for line feeds and those in `kept`: names,
+/// rows and the output of programs are untrusted, and must not control a terminal.
 pub fn printable(text: &str, kept: &[char]) -> String {
     let steers = |c: char| c.is_control() && c != '\n' && !kept.contains(&c);
     text.chars().fold(String::with_capacity(text.len()), |mut shown, c| {
@@ -19,9 +19,9 @@ pub fn printable(text: &str, kept: &[char]) -> String {
 
 /// The maximum number of characters of a value that is shown completely.
 const WHOLE: usize = 100;
-/// The minimum number of characters to omit, so that a note of their number is shorter.
+/// The minimum number of characters to omit, so that the note about them is shorter.
 const LEFT_OUT: usize = 40;
-/// The number of characters shown before the first difference of two values.
+/// The number of characters shown before the first difference between two values.
 const BEFORE: usize = 20;
 
 /// Formats a value for a message: its beginning and its length if it has more than 100 characters.
@@ -29,13 +29,13 @@ pub fn shortened(text: &str) -> Cow<'_, str> {
     shortened_to(text, WHOLE)
 }
 
-/// Formats a text that may contain values: its beginning and its length if it has more than `whole` characters.
+/// Formats a string that may contain values: its beginning and its length if it has more than `whole` characters.
 pub fn shortened_to(text: &str, whole: usize) -> Cow<'_, str> {
-    // A character has a byte at least.
+    // A character has at least one byte.
     if text.len() <= whole { text.into() } else { cut(text, 0, text.chars().count(), whole) }
 }
 
-/// Formats two different values for a message: if one is longer than a line, both start shortly before their first difference.
+/// Formats two different values for a message: if one is longer than a line, both are shown from shortly before their first difference.
 pub fn shortened_pair<'t>(old: &'t str, new: &'t str) -> [Cow<'t, str>; 2] {
     let lengths = [old, new].map(|text| text.chars().count());
     if lengths.iter().all(|length| *length <= WHOLE) {
@@ -46,7 +46,7 @@ pub fn shortened_pair<'t>(old: &'t str, new: &'t str) -> [Cow<'t, str>; 2] {
     [cut(old, from, lengths[0], WHOLE), cut(new, from, lengths[1], WHOLE)]
 }
 
-/// Returns `text`, of `length` characters, from the character `from` on.
+/// Returns the part of `text`, of `length` characters, from the character `from` on.
 fn cut(text: &str, from: usize, length: usize, whole: usize) -> Cow<'_, str> {
     let before = if from > 0 { "..." } else { "" };
     let rest = length.saturating_sub(from);

@@ -27,7 +27,7 @@ const HEADER: &str = "pipeline tree 1";
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct TreePath(String);
 
-/// The reason that a text is not a valid [`TreePath`] or [`Tree`].
+/// The reason that a string is not a valid [`TreePath`] or [`Tree`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TreeError {
     /// The path is absolute, or contains `..`, empty components, backslashes or control characters.
@@ -90,7 +90,7 @@ impl Tree {
     /// Creates a tree of these files, in any order.
     ///
     /// # Errors
-    /// Returns an error if two share a path.
+    /// Returns an error if two files share a path.
     pub fn new(mut entries: Vec<TreeEntry>) -> Result<Self, TreeError> {
         entries.sort_by(|a, b| a.path.cmp(&b.path));
         match entries.windows(2).find(|pair| pair[0].path == pair[1].path) {
@@ -142,7 +142,7 @@ impl Tree {
         if tree.encode() == text { Ok(tree) } else { Err(TreeError::Line(text.lines().count())) }
     }
 
-    /// Returns the digest of the canonical bytes: the content digest that a key has for an input port.
+    /// Returns the digest of the canonical bytes, which is the content digest of an input port in a key.
     pub fn digest(&self) -> Digest {
         Digest::of_record(DOMAIN, self.encode().as_bytes())
     }

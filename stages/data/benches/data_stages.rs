@@ -1,5 +1,5 @@
-//! What the data stages take of one machine on the example export: wall and processor seconds, MiB of text a processor
-//! second, and the process's peak memory so far.
+//! Measures the data stages on the example export: wall and processor seconds, MiB of text per processor second, and
+//! the process's peak memory so far.
 //!
 //! `PIPELINE_SHARED=... THREADS=2 SHARDS=4 cargo bench -p data --bench data_stages`
 
@@ -56,7 +56,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Bytes of text in a table.
+/// Returns the MiB of text in a table.
 fn text(tree: &InputTree) -> Result<f64, Box<dyn Error>> {
     let mut bytes = 0;
     for part in tables::Table::open(tree)?.parts() {
@@ -84,15 +84,15 @@ impl Clock {
     }
 }
 
-/// User and system time of this process, in seconds, from `/proc` (0 where there is none).
+/// Returns the user and system time of this process in seconds, from `/proc` (0 if it does not exist).
 fn processor_seconds() -> f64 {
     let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
     let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
-    // Fields 14 and 15, of which the first two stand before the last bracket; in hundredths of a second.
+    // Fields 14 and 15, in hundredths of a second. The first two fields precede the last bracket.
     fields.skip(11).take(2).filter_map(|ticks| ticks.parse::<f64>().ok()).sum::<f64>() / 100.0
 }
 
-/// The most memory that this process has had, from `/proc` (0 where there is none).
+/// Returns the peak memory of this process in MiB, from `/proc` (0 if it does not exist).
 fn peak_mib() -> f64 {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));

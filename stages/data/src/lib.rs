@@ -1,6 +1,6 @@
 //! The data stages: from a query export to the documents that a model is trained on.
 //!
-//! | module | kind | class |
+//! | module | kind | type |
 //! |---|---|---|
 //! | [`import`] | `import` | source: export shards to a table of documents |
 //! | [`license`] | `license` | row-wise: an allow list of license keys |

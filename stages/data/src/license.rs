@@ -1,8 +1,8 @@
 //! `license`: keeps documents of repositories with an allowed license.
 //!
-//! The keys are the 15 of GitHub's BigQuery data set ([`KEYS`]). A document's license is compared without regard
-//! to case and surrounding spaces. A license that is null, `unknown` or not one of the keys is never allowed, so its document is
-//! dropped. The report counts every license in the input, kept or dropped.
+//! The keys are the 15 of GitHub's BigQuery data set ([`KEYS`]). Case and surrounding spaces in a document's license are ignored. A license
+//! that is null, `unknown` or not one of the keys is never allowed, so the document is dropped. The report counts every license in the
+//! input, kept or dropped.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};

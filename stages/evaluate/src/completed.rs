@@ -206,6 +206,6 @@ impl Completed {
 fn block(text: &str) -> String {
     let longest = text.split(|character| character != '`').map(str::len).max().unwrap_or(0);
     let fence = "`".repeat(longest.max(2) + 1);
-    // The first line of a completion may be indented or empty: it is shown as it is.
+    // The first line of a completion may be indented or empty: it is shown unchanged.
     format!("{fence}python\n{text}\n{fence}\n")
 }

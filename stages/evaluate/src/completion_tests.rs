@@ -5,12 +5,13 @@
 //! | with `tests` | the program is `setup`, the prompt and the completion; the tests call its functions | the tests end without an exception |
 //! | with `parses` | the program is a function that returns the source; the tests parse it | it is not blank, and the source parses |
 //!
-//! As for problems, nothing is reported unless each `solution` passes and an empty completion fails with the same limits ([`score::selftest`]).
+//! As for problems, results are reported only if, with the same limits, each `solution` passes and an empty completion fails
+//! ([`score::selftest`]).
 //!
 //! # Without a sandbox
-//! The interpreter is a path on the machine, so neither it nor its absence is in the key; its version is in the report. If there is no
-//! usable interpreter, the system is not Linux or the kernel refuses a layer, [`WithoutSandbox`] applies. It is in the key: `skip` and `fail` have different keys, so an
-//! untested output in the store is never used as a tested one.
+//! If there is no usable interpreter, the system is not Linux or the kernel refuses a layer, [`WithoutSandbox`] applies. It is in the key, as the
+//! interpreter's version is if there is one: an untested output of a machine without Python is never used on one with it. Whether the kernel refuses a layer is
+//! not in the key: `skip` and `fail` have different keys, so that an untested output is never used as a tested one under `fail`.
 
 use std::collections::BTreeSet;
 
@@ -34,8 +35,7 @@ const SOURCE: &str = "source";
 /// The result of a blank completion.
 const BLANK: &str = "failed: blank";
 /// A hint for completions that were not tested.
-pub(crate) const TO_TEST: &str =
-    "to test them, use Linux with Python 3.9 or later and set without_sandbox = \"fail\", which makes another key";
+pub(crate) const TO_TEST: &str = "to test them, use Linux with Python 3.9 or later; if Python is there already, set without_sandbox = \"fail\", which makes another key";
 
 /// What to do if prompts have tests, but no program can run: there is no usable Python interpreter, the system is not
 /// Linux, or the kernel refuses a layer of the sandbox.
@@ -79,7 +79,7 @@ pub struct TestResult {
     pub result: String,
 }
 
-/// The tests of the prompts that have some.
+/// The tests of all prompts that have tests.
 pub struct CompletionTests<'p> {
     prompts: &'p [Prompt],
     options: RunOptions,
@@ -87,10 +87,10 @@ pub struct CompletionTests<'p> {
 }
 
 impl<'p> CompletionTests<'p> {
-    /// Prepares the tests, of which `workers` run at the same time; `None` if no prompt has any.
+    /// Prepares the tests; `workers` of them run at the same time. Returns `None` if no prompt has tests.
     ///
     /// # Errors
-    /// Returns an error if this machine has no sandbox with all layers but those of `without`, and `without_sandbox` is `Fail`.
+    /// Returns an error if this machine has no sandbox with all layers except `without`, and `without_sandbox` is `Fail`.
     pub fn prepare(
         prompts: &'p [Prompt],
         python: &str,

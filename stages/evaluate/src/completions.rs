@@ -8,10 +8,10 @@
 //! ([`crate::completion_tests`]).
 //!
 //! The random numbers of a completion depend on the run's seed, the prompt's number and the completion's number, so adding a prompt at the
-//! end or requesting more completions does not change the others. `batch` is part of the key, because on a GPU a matrix product of
-//! another size may change the last bits of a logit and, rarely, the choice of a token.
+//! end or requesting more completions does not change the others. `batch` is part of the key, because on a GPU a matrix product of a
+//! different size may change the last bits of a logit and, rarely, the choice of a token.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use contract::figures::{count, counted};
 use contract::{
@@ -23,14 +23,16 @@ use model::generate::{Generation, Generator, Request, Sampling, Stops};
 use sandbox::{Layer, Settings};
 use schemars::JsonSchema;
 use score::evaluator::check_machine;
-use score::settings::{PYTHON, layers, warn_without};
+use score::interpreter;
+use score::settings::{PYTHON, layers};
 use serde::{Deserialize, Serialize};
 use tokens::text::TextTokenizer;
 
 use crate::completed::{Completed, CompletionText, Report};
 use crate::completion_tests::{CompletionTests, WithoutSandbox};
 use crate::cost::Sizes;
-use crate::prompts::{Prompt, default_prompts, default_stops};
+use crate::default_prompts::default_prompts;
+use crate::prompts::{Prompt, default_stops};
 use crate::threads::on_threads;
 
 /// The maximum number of completions: all are kept in memory until they are written.
@@ -49,6 +51,9 @@ pub struct Spec {
     /// The prompts to complete.
     #[schemars(length(min = 1, max = 10_000))]
     pub prompts: Vec<Prompt>,
+    /// The maximum number of tokens of every prompt and its completion together, instead of each prompt's own `max_length`.
+    #[schemars(range(min = 1, max = 1 << 20))]
+    pub max_length: Option<usize>,
     /// The number of completions of each prompt.
     #[schemars(range(min = 1, max = 10_000))]
     pub completions: usize,
@@ -79,6 +84,7 @@ impl Default for Spec {
     fn default() -> Self {
         Self {
             prompts: default_prompts(),
+            max_length: None,
             completions: 4,
             temperature: 0.4,
             top_p: 0.95,
@@ -96,7 +102,8 @@ impl Default for Spec {
 #[serde(default)]
 #[schemars(rename = "EvalCompletionsExec")]
 pub struct Exec {
-    /// The Python interpreter for prompts with tests, 3.9 or later: a path, or a name that is looked up in `PATH`.
+    /// The Python interpreter for prompts with tests, 3.9 or later: a path, or a name that is looked up in `PATH`. Its version is part of the
+    /// key if a prompt has tests.
     #[schemars(length(min = 1))]
     pub python: String,
 }
@@ -111,14 +118,21 @@ impl Spec {
     fn sampling(&self) -> Sampling {
         Sampling { temperature: self.temperature, top_p: self.top_p, top_k: self.top_k }
     }
+
+    /// Returns the prompts with the lengths that apply.
+    fn prompts(&self) -> Vec<Prompt> {
+        let of =
+            |prompt: &Prompt| Prompt { max_length: self.max_length.unwrap_or(prompt.max_length), ..prompt.clone() };
+        self.prompts.iter().map(of).collect()
+    }
 }
 
 impl Stage for EvalCompletions {
     type Spec = Spec;
     type Exec = Exec;
     const KIND: &'static str = "eval-completions";
-    // What the sandbox decides is in the output. Both numbers only rise, and so does their sum.
-    const REVISION: u32 = 3 + sandbox::REVISION;
+    // The sandbox's verdicts are in the output. Both numbers only increase, and so does their sum.
+    const REVISION: u32 = 4 + sandbox::REVISION;
     const SEEDED: bool = true;
 
     fn ports() -> Ports {
@@ -132,24 +146,30 @@ impl Stage for EvalCompletions {
         let mut inferred = Inferred::default();
         let (model, tokenizer) = (inputs.port("model"), inputs.port("tokenizer"));
         inferred.same_tokenizer("tokenizer", &model, &tokenizer, "the model and this evaluation have");
-        for (number, prompt) in spec.prompts.iter().enumerate() {
-            let setting = format!("prompts[{number}].max_length");
-            let length = Fact::own(prompt.max_length as u64, setting.as_str());
+        let each = spec.prompts.iter().enumerate();
+        let each = each
+            .map(|(at, prompt)| (format!("prompts[{at}].max_length"), format!("prompt {}", at + 1), prompt.max_length));
+        let lengths = match spec.max_length {
+            Some(length) => vec![("max_length".to_owned(), "a prompt".to_owned(), length)],
+            None => each.collect(),
+        };
+        for (setting, prompt, length) in lengths {
+            let length = Fact::own(length as u64, setting.as_str());
             inferred.compare(
                 &setting,
                 Some(&length),
                 model.positions.as_ref(),
                 |length, positions| length.value <= positions.value,
                 |length, positions| ConflictText {
-                    message: format!("prompt {} may grow to {length} tokens, the model reads {positions}", number + 1),
+                    message: format!("{prompt} may grow to {length} tokens, but the model reads at most {positions}"),
                     label: format!("{positions} tokens"),
                     hint: format!("lower max_length to at most {positions}"),
                 },
             );
         }
         if let (Some(sizes), Some(positions)) = (Sizes::of(&model), &model.positions) {
-            let lengths = spec.prompts.iter().map(|prompt| positions.value.min(prompt.max_length as u64));
-            let lengths: Vec<_> = lengths.collect();
+            let prompts = spec.prompts();
+            let lengths: Vec<_> = prompts.iter().map(|prompt| positions.value.min(prompt.max_length as u64)).collect();
             inferred.cost = sizes.complete(spec.batch as u64, spec.completions as u64, &lengths);
         }
         inferred
@@ -167,8 +187,8 @@ impl Stage for EvalCompletions {
         if prompts.saturating_mul(completions) > MAX_COMPLETIONS {
             let most = MAX_COMPLETIONS / prompts.max(1);
             let message = format!(
-                "must be at most {most} for {prompts} prompts, not {completions}: there are {MAX_COMPLETIONS} completions at \
-                 most in all"
+                "must be at most {most} for {prompts} prompts, not {completions}: the maximum is {MAX_COMPLETIONS} \
+                 completions in total"
             );
             problems.push(Problem::new("completions", message).depends_on("prompts"));
         }
@@ -184,6 +204,13 @@ impl Stage for EvalCompletions {
         vec![check_machine(Settings { python, dangerously_run_without }, otherwise)]
     }
 
+    fn machine_facts(spec: &Spec, exec: &Exec) -> BTreeMap<String, String> {
+        match spec.prompts.iter().any(Prompt::is_tested) {
+            true => interpreter::facts(&exec.python),
+            false => BTreeMap::new(),
+        }
+    }
+
     fn needs(_: &Spec, _: &Exec) -> Needs {
         Needs { gpu: true, memory: 1 << 30, ..Needs::default() }
     }
@@ -193,10 +220,11 @@ impl Stage for EvalCompletions {
         let tokenizer = TextTokenizer::open(context.inputs.tree("tokenizer")?)?;
         let config = folder.config()?;
         check_vocabulary(&tokenizer, config.vocabulary)?;
-        let Spec { prompts, dangerously_run_without: without, without_sandbox, .. } = spec;
+        let Spec { dangerously_run_without: without, without_sandbox, .. } = spec;
+        let prompts = spec.prompts();
         let threads = context.resources.threads;
-        let tests = CompletionTests::prepare(prompts, &exec.python, without, *without_sandbox, threads)?;
-        let requests = requests(spec, &tokenizer, context, config.positions)?;
+        let tests = CompletionTests::prepare(&prompts, &exec.python, without, *without_sandbox, threads)?;
+        let requests = requests(&prompts, &tokenizer, context, config.positions)?;
         context.progress.start("", Unit::Completions, Some((requests.len() * spec.completions) as u64));
         let stops = Stops::new(spec.stops.iter().map(String::as_str));
         let completions = on_threads(context, || {
@@ -215,12 +243,11 @@ impl Stage for EvalCompletions {
             Generator::new(config, model)?.complete(&requests, &generation)
         })?;
         let text = |completion| CompletionText::new(completion, &stops, &tokenizer);
-        let prompts = spec.prompts.iter().zip(&requests).zip(&completions).map(|((prompt, request), completions)| {
+        let prompts = prompts.iter().zip(&requests).zip(&completions).map(|((prompt, request), completions)| {
             Completed::new(prompt, request.prompt.len(), completions.iter().map(text).collect())
         });
         let mut report = Report::new(spec.sampling(), context.seed, prompts.collect());
         if let Some(tests) = tests {
-            warn_without(context, without);
             let (facts, results) = tests.run(&report.sources(), &context.cancel, &context.progress)?;
             report.set_tests(facts, results);
         }
@@ -231,7 +258,7 @@ impl Stage for EvalCompletions {
 /// Checks that the model supports all ids of the tokenizer.
 ///
 /// # Errors
-/// Returns an error if it has.
+/// Returns an error if the tokenizer has an id that the model does not support.
 pub fn check_vocabulary(tokenizer: &TextTokenizer, vocabulary: usize) -> Result<()> {
     if tokenizer.vocabulary() as usize <= vocabulary {
         return Ok(());
@@ -244,7 +271,12 @@ pub fn check_vocabulary(tokenizer: &TextTokenizer, vocabulary: usize) -> Result<
 }
 
 /// Encodes the prompts; warns about a prompt that leaves no room for a completion.
-fn requests(spec: &Spec, tokenizer: &TextTokenizer, context: &Context, positions: usize) -> Result<Vec<Request>> {
+fn requests(
+    prompts: &[Prompt],
+    tokenizer: &TextTokenizer,
+    context: &Context,
+    positions: usize,
+) -> Result<Vec<Request>> {
     let request = |(number, prompt): (usize, &Prompt)| {
         let ids = tokenizer.encode_prompt(&prompt.text)?;
         let limit = prompt.max_length.min(positions);
@@ -253,12 +285,14 @@ fn requests(spec: &Spec, tokenizer: &TextTokenizer, context: &Context, positions
             context.progress.warn(if prompt.max_length <= positions {
                 format!("prompt {number} has {tokens}: its max_length of {limit} leaves no room to complete it")
             } else {
-                format!("prompt {number} has {tokens}: the model, which reads {limit}, has no room to complete it")
+                format!(
+                    "prompt {number} has {tokens}: the model reads at most {limit}, which leaves no room to complete it"
+                )
             });
         }
         Ok(Request { prompt: ids, maximum: prompt.max_length })
     };
-    (1..).zip(&spec.prompts).map(request).collect()
+    (1..).zip(prompts).map(request).collect()
 }
 
 fn write(report: &Report, context: &Context) -> Result<()> {

@@ -3,11 +3,11 @@
 //! | memory | bytes |
 //! |---|---|
 //! | the model | 4 per parameter |
-//! | activations of a layer, the most that live at once | `4 · tokens · (16 · width + 2 · heads · sequence)` |
+//! | activations of a layer, at their peak | `4 · tokens · (16 · width + 2 · heads · sequence)` |
 //! | logits, their logarithms and temporary values | `12 · rows · vocabulary` |
 //! | completions, kept in memory until they are written | 1,024 each and 32 per token |
-//! | keys and values of the tokens so far, and a copy while rows leave | `16 · layers · rows · sequence · width` |
-//! | the token embedding twice more, while it is prepared for generation on the CPU | `8 · vocabulary · width` |
+//! | keys and values of the tokens so far, and a copy while finished rows are removed | `16 · layers · rows · sequence · width` |
+//! | two more copies of the token embedding, while it is prepared for generation on the CPU | `8 · vocabulary · width` |
 //! | the program, the tokenizer, buffers | 256 MiB |
 //!
 //! A token takes 2 operations per parameter for the forward pass and `4 · layers · width · sequence` for attention: a third
@@ -49,8 +49,8 @@ impl Sizes {
         tokens * (2.0 * self.parameters + 4.0 * self.layers * self.width * sequence)
     }
 
-    /// Estimates the cost of predicting the tokens of `sequences` sequences of `length`, `batch` of them at a time, with at most
-    /// `logits` logits at a time. Without the number of sequences, which is rarely known, tokens and operations are unknown.
+    /// Estimates the cost of predicting the tokens of `sequences` sequences of `length`, `batch` of them at a time, with at most `logits`
+    /// logits at a time. If the number of sequences is unknown, as usual, tokens and operations are unknown.
     pub(crate) fn predict(&self, batch: u64, sequences: Option<u64>, length: u64, logits: usize) -> Cost {
         let rows = sequences.map_or(batch, |sequences| sequences.min(batch));
         let (length, rows) = (length as f64, rows as f64 * length as f64);

@@ -39,7 +39,7 @@ const PART_OF_MEMORY: u64 = 8;
 /// The minimum number of ids in a pass.
 const LEAST_IDS: u64 = 1024;
 
-/// The name of the number of rows in an aggregate.
+/// The name of the column with the number of rows in an aggregate.
 const ROWS: &str = "rows";
 
 /// The slices of documents, on disk.
@@ -135,7 +135,11 @@ impl DocumentSlices {
             each(done..end, self.get(document as u64)?);
             done = end;
         }
-        if done == predictions { Ok(()) } else { Err(malformed("a sequence has tokens of no document")) }
+        if done == predictions {
+            Ok(())
+        } else {
+            Err(malformed("a sequence contains tokens that belong to no document"))
+        }
     }
 
     fn get(&self, document: u64) -> Result<OneDocument> {
@@ -172,7 +176,7 @@ impl DocumentSlices {
                             repository_files: slice_of(&settings.repository_files, files),
                             file_bytes: slice_of(&settings.file_bytes, content.value(row).len() as u64),
                         };
-                        // Of rows with one id, whose texts and repositories are equal, the last one decides.
+                        // If several rows have the same id, and thus equal texts and repositories, the last one is used.
                         let id = digest(id.value(row))?;
                         ids.of(&id).try_for_each(|document| self.put(document, 0, &facts.encode()))?;
                     }
@@ -316,7 +320,7 @@ fn named_licenses(context: &Context, table: &Table, most: u16) -> Result<Vec<Str
     Ok(named.into_iter().map(|(_, license)| license).collect())
 }
 
-/// Returns the number of rows of each repository, by its identity.
+/// Returns the number of rows of each repository, by the hash of its name.
 fn files_of_repositories(context: &Context, table: &Table) -> Result<HashMap<u128, u64>> {
     let mut files = HashMap::new();
     each_value(context, table, REPO_NAME, |name, rows| {
@@ -325,14 +329,14 @@ fn files_of_repositories(context: &Context, table: &Table) -> Result<HashMap<u12
     Ok(files)
 }
 
-/// Calls `each` with every value of a column of texts, in any order, and the number of its rows.
+/// Calls `each` with every distinct value of a string column and the number of its rows, in any order.
 fn each_value(context: &Context, table: &Table, column: &str, mut each: impl FnMut(&str, u64)) -> Result<()> {
     let session = Session::new(context)?;
     let plan = session.documents(table)?.aggregate(vec![col(column)], vec![rows(lit(1i64)).alias(ROWS)]);
     session.stream(plan.map_err(plan_error)?, |batch| {
         let values = text(&batch, column)?;
         let counts = batch.column_by_name(ROWS).and_then(|rows| rows.as_primitive_opt::<Int64Type>());
-        let counts: &Int64Array = counts.ok_or_else(|| StageError::new("the plan has no number of rows"))?;
+        let counts: &Int64Array = counts.ok_or_else(|| StageError::new("the plan returned no row count"))?;
         for (value, rows) in values.iter().zip(counts.values()) {
             if let Some(value) = value {
                 each(value, u64::try_from(*rows).unwrap_or(0));
@@ -348,7 +352,7 @@ fn identity(repository: &str) -> u128 {
     digest.as_bytes().first_chunk().map_or(0, |bytes| u128::from_le_bytes(*bytes))
 }
 
-/// Returns a column of texts in any layout.
+/// Returns a string column, whatever its layout.
 fn text(batch: &RecordBatch, name: &str) -> Result<StringArray> {
     let column = batch.column_by_name(name).and_then(|column| cast(column, &DataType::Utf8).ok());
     let column = column.and_then(|column| column.as_string_opt::<i32>().cloned());

@@ -9,7 +9,8 @@
 //! | [`slices`] | the tokens divided by license, repository size, file length, position and contamination |
 //! | [`document_slices`] | the slices of the documents in packed tokens |
 //! | [`completions`] | `EvalCompletions`, the stage kind `eval-completions` |
-//! | [`prompts`] | prompts with their tests, and the default ones |
+//! | [`prompts`] | prompts with their tests |
+//! | [`default_prompts`](mod@default_prompts) | the default prompts |
 //! | [`completion_tests`] | tests of completions in a sandbox |
 //! | [`sample_code`] | `SampleCode`, the stage kind `sample-code` |
 //! | [`completed`] | `completions.json` and `completions.md` |
@@ -20,6 +21,7 @@ pub mod completed;
 pub mod completion_tests;
 pub mod completions;
 mod cost;
+pub mod default_prompts;
 pub mod document_slices;
 pub mod loss;
 pub mod losses;

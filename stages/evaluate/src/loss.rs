@@ -1,9 +1,8 @@
 //! The stage kind `eval-loss`: measures how well a model predicts tokens that it has not seen.
 //!
-//! [`crate::sums`] defines the measures, [`crate::slices`] the divisions of the tokens: every loss is computed once, and
-//! the slices are sums of the same losses. `batch` sequences are read at once. It is part of the key, because a matrix
-//! product of another size may add in another order and so change the last bits of a loss; the measures' definition does not
-//! depend on it.
+//! [`crate::sums`] defines the measures, [`crate::slices`] the divisions of the tokens: every loss is computed once, and the slices are
+//! sums of the same losses. `batch` sequences are read at once. It is part of the key, because a matrix product of a different size may add
+//! in a different order and so change the last bits of a loss. The definition of the measures does not depend on it.
 
 use contract::figures::counted;
 use contract::{
@@ -61,7 +60,7 @@ impl Stage for EvalLoss {
     type Spec = Spec;
     type Exec = Exec;
     const KIND: &'static str = "eval-loss";
-    const REVISION: u32 = 3;
+    const REVISION: u32 = 4;
     const TOLERANCE: Option<f64> = Some(0.02);
 
     fn ports() -> Ports {
@@ -93,9 +92,9 @@ impl Stage for EvalLoss {
             tokens.sequence_length.as_ref(),
             |positions, length| length.value <= positions.value,
             |positions, length| ConflictText {
-                message: format!("the model reads {positions} tokens, the sequences have {length}"),
+                message: format!("the model reads at most {positions} tokens, but the sequences have {length}"),
                 label: format!("sequences of {length} tokens"),
-                hint: "pack the validation documents as those of the training".to_owned(),
+                hint: "pack the validation documents with the settings of the training documents".to_owned(),
             },
         );
         if let (Some(sizes), Some(length)) = (Sizes::of(&model), &tokens.sequence_length) {
@@ -146,8 +145,8 @@ fn check_inputs(config: &Gpt2Config, tokens: &PackedTokens, tokenizer: &TextToke
     let (vocabulary, end_of_text) = (tokens.vocabulary(), tokens.end_of_text());
     if (vocabulary, end_of_text) != (tokenizer.vocabulary(), tokenizer.end_of_text()) {
         return Err(StageError::new(format!(
-            "the tokens were packed with another tokenizer: {vocabulary} ids, end-of-text {end_of_text}, where \
-             this one has {} ids, end-of-text {}",
+            "the tokens were packed with another tokenizer: {vocabulary} ids, end-of-text {end_of_text}, but this one \
+             has {} ids, end-of-text {}",
             tokenizer.vocabulary(),
             tokenizer.end_of_text()
         ))
@@ -173,7 +172,7 @@ fn check_inputs(config: &Gpt2Config, tokens: &PackedTokens, tokenizer: &TextToke
             counted(tokens.sequences() as u64, "sequence"),
             counted(length as u64, "token")
         ))
-        .hint("more documents, or shorter sequences, give more of them"));
+        .hint("use more documents or shorter sequences"));
     }
     Ok(())
 }
@@ -217,7 +216,7 @@ fn measure(
 fn out_of_range(sequence: usize, loss: f32) -> StageError {
     let problem = if loss.is_finite() { "out of range" } else { "not a finite number" };
     StageError::new(format!("the loss of sequence {sequence} is {problem}"))
-        .hint("the model's training has diverged: look at its loss, and lower the learning rate")
+        .hint("the model's training has diverged: check its loss, and lower the learning rate")
 }
 
 /// Checks that the slices of every partition add up to the whole.

@@ -6,8 +6,8 @@ use model::parameters::host_values;
 use model::train::head::row_losses;
 use model::{Gpt2, Precision};
 
-/// Returns the negative log-likelihood in nats of each token given those before it, for sequences of `length` ids, one
-/// after another in `ids`: `length - 1` values for each sequence, in order.
+/// Returns the negative log-likelihood in nats of each token, given the tokens before it, for sequences of `length`
+/// ids, one after another in `ids`: `length - 1` values for each sequence, in order.
 ///
 /// It is the cross-entropy of training ([`row_losses`]), which computes the logits of a chunk of tokens at a time.
 ///

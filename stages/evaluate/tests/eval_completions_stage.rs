@@ -86,6 +86,17 @@ fn the_default_prompts_are_four_and_each_is_completed_four_times() {
 }
 
 #[test]
+fn the_length_of_the_stage_applies_to_every_prompt() {
+    let mut fixture = reciting("abcdefghijklmnop");
+    let prompts = json!([{ "text": "x", "max_length": 2 }, { "text": "xx" }]);
+    let report = fixture.report(json!({ "prompts": prompts, "max_length": 5, "completions": 1, "temperature": 0.0 }));
+    let found = report["prompts"].as_array().unwrap().iter().map(|prompt| {
+        (prompt["max_length"].as_u64().unwrap(), prompt["completions"][0]["text"].as_str().unwrap().to_owned())
+    });
+    assert_eq!(found.collect::<Vec<_>>(), [(5, "abcd".to_owned()), (5, "abc".to_owned())]);
+}
+
+#[test]
 fn settings_at_their_default_are_not_in_the_key() {
     let stage =
         Kind::of::<EvalCompletions>().parse(json!({ "temperature": 0.4, "top_k": 0 }).as_object().unwrap()).unwrap();
@@ -174,7 +185,7 @@ fn a_prompt_without_room_is_warned_of_and_the_others_are_completed() {
         fixture.warnings(),
         [
             "prompt 1 has 4 tokens: its max_length of 4 leaves no room to complete it",
-            "prompt 2 has 200 tokens: the model, which reads 96, has no room to complete it",
+            "prompt 2 has 200 tokens: the model reads at most 96, which leaves no room to complete it",
         ]
     );
 }

@@ -236,7 +236,7 @@ fn inputs_that_do_not_fit_are_errors_with_a_hint() {
     fixture.harness.connect("tokenizer", &larger);
     assert_eq!(
         message(&mut fixture),
-        "the tokens were packed with another tokenizer: 257 ids, end-of-text 256, where this one has 260 ids, \
+        "the tokens were packed with another tokenizer: 257 ids, end-of-text 256, but this one has 260 ids, \
          end-of-text 256"
     );
     let tokens = tokens_tree(&fixture.folder.path().join("more"), 260, &sequences(2, 8));

@@ -1,11 +1,13 @@
-//! What `eval-loss` writes for a fixed model and fixed tokens, against `golden_outputs.txt`.
+//! What `eval-loss` writes for a fixed model and fixed tokens, against `golden_outputs.txt`; and what `sample-code` writes, against
+//! `golden_samples.txt`.
 //!
 //! A line that differs means that equal inputs and settings no longer give an equal report: bump `REVISION`, so that losses
 //! are measured anew, and write the new lines down.
 //!
 //! Bytes are not compared: sums of `f32` are taken in another order where the processor has other vector instructions,
 //! and the last bits of a loss differ with it. Names, keys and whole numbers must be the same; a measure may differ by
-//! one in its third decimal. Of the report for people its words are compared, with `#` for each number.
+//! one in its third decimal. Of the report for people its words are compared, with `#` for each number. Samples are texts, which are compared as
+//! they are: the last bits of a logit change a token very rarely.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -15,10 +17,11 @@ use std::collections::BTreeMap;
 
 use contract::harness::Harness;
 use contract::{InputTree, Stage};
-use evaluate::EvalLoss;
+use evaluate::{EvalLoss, SampleCode};
 use serde_json::{Value, json};
 use support::{
     END, SIZES, TestDocument, documents_tree, indexed_tokens_tree, model_tree, random_gpt2, rows_tree, tokenizer_tree,
+    tree,
 };
 
 fn described(tree: &InputTree) -> String {
@@ -99,5 +102,40 @@ fn outputs_are_those_of_their_revision() {
         differs.is_none() && found.lines().count() == golden.lines().count(),
         "bump the REVISION of {}, then write this to golden_outputs.txt (first difference: {differs:?}):\n{found}",
         EvalLoss::KIND
+    );
+}
+
+#[test]
+fn samples_are_those_of_their_revision() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = |name: &str| folder.path().join(name);
+    let problem = |number: usize| json!({"task_id": format!("t/{number}"), "prompt": format!("\ndef f{number}(x):\n"), "canonical_solution": "", "test": "", "entry_point": "f"});
+    let lines: String = (0..2).map(|number| format!("{}\n", problem(number))).collect();
+    let file = tree(&place("file"), |output| output.write("file.jsonl", lines.as_bytes()).map(drop).unwrap());
+    let problems = Harness::new(&place("problems")).connect("file", &file).run::<score::Problems>(json!({})).unwrap();
+    let mut harness = Harness::new(folder.path());
+    harness
+        .connect("model", &model_tree(&place("model"), &SIZES, &random_gpt2(1)))
+        .connect("tokenizer", &tokenizer_tree(&place("tokenizer"), 0))
+        .connect("problems", &problems["problems"]);
+    let mut found = String::new();
+    for settings in [
+        json!({"samples": 2, "temperatures": [0, 1.0], "max_tokens": 10}),
+        json!({"max_tokens": 10, "temperatures": [1.0], "strip": "both", "prefix": "<|endoftext|>#", "truncation": "none", "top_k": 5}),
+    ] {
+        let samples = harness.run::<SampleCode>(settings).unwrap()["samples"].clone();
+        let text = std::fs::read_to_string(&samples.required("samples.jsonl").unwrap().location).unwrap();
+        for line in text.lines() {
+            let digest = &contract::Digest::of(line.as_bytes()).to_string()[..16];
+            let line: Value = serde_json::from_str(line).unwrap();
+            found +=
+                &format!("{} {} {} {} {digest}\n", line["task_id"], line["temperature"], line["index"], line["stop"]);
+        }
+    }
+    let golden = include_str!("golden_samples.txt");
+    assert!(
+        found == golden,
+        "bump the REVISION of {}, then write this to golden_samples.txt:\n{found}",
+        SampleCode::KIND
     );
 }

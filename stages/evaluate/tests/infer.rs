@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use contract::{Fact, Facts, Inferred, InputFacts, Kind, Origin, Shape, Stage};
-use evaluate::{EvalCompletions, EvalLoss};
+use evaluate::{EvalCompletions, EvalLoss, SampleCode};
 use serde_json::{Value, json};
 
 fn decided<T>(value: T, stage: &str, setting: &str) -> Option<Fact<T>> {
@@ -75,7 +75,7 @@ fn a_loss_over_tokens_of_another_tokenizer_conflicts() {
 #[test]
 fn a_loss_over_sequences_that_the_model_cannot_read_conflicts() {
     let ports = [("model", model("a")), ("tokens", tokens("a", 2048))];
-    let expected = ("inputs.tokens", "the model reads 1024 tokens, the sequences have 2048", "pack");
+    let expected = ("inputs.tokens", "the model reads at most 1024 tokens, but the sequences have 2048", "pack");
     assert_eq!(conflicts(&infer::<EvalLoss>(json!({}), &ports)), [expected]);
 }
 
@@ -102,8 +102,15 @@ fn a_prompt_that_may_outgrow_the_model_conflicts() {
     let ports = [("model", model("a")), ("tokenizer", tokenizer("a"))];
     let prompts = json!([{ "text": "x", "max_length": 1024 }, { "text": "y", "max_length": 1025 }]);
     let inferred = infer::<EvalCompletions>(json!({ "prompts": prompts }), &ports);
-    let message = "prompt 2 may grow to 1025 tokens, the model reads 1024";
+    let message = "prompt 2 may grow to 1025 tokens, but the model reads at most 1024";
     assert_eq!(conflicts(&inferred), [("prompts[1].max_length", message, "pack")]);
+    // The stage's length applies instead of each prompt's.
+    let inferred =
+        infer::<EvalCompletions>(json!({ "prompts": prompts, "max_length": 1024, "completions": 3 }), &ports);
+    assert_eq!((conflicts(&inferred), inferred.cost.tokens), (vec![], Some(3 * 2 * 1024)));
+    let inferred = infer::<EvalCompletions>(json!({ "prompts": [{ "text": "x" }], "max_length": 1025 }), &ports);
+    let message = "a prompt may grow to 1025 tokens, but the model reads at most 1024";
+    assert_eq!(conflicts(&inferred), [("max_length", message, "pack")]);
     assert_eq!(inferred.conflicts[0].with.setting, "sequence_length");
 }
 
@@ -112,4 +119,25 @@ fn of_inputs_that_nothing_is_known_of_nothing_is_told() {
     let ports = [("model", Facts::default()), ("tokens", Facts::default()), ("tokenizer", Facts::default())];
     assert_eq!(infer::<EvalLoss>(json!({}), &ports), Inferred::default());
     assert_eq!(infer::<EvalCompletions>(json!({}), &ports), Inferred::default());
+}
+
+#[test]
+fn samples_of_code_have_a_cost_that_grows_with_what_is_known() {
+    let known = |problems: Option<u64>| {
+        let problems =
+            Facts { problems: problems.and_then(|count| decided(count, "problems", "")), ..Facts::default() };
+        [("model", model("a")), ("tokenizer", tokenizer("a")), ("problems", problems)]
+    };
+    let cost = |settings: Value, problems| infer::<SampleCode>(settings, &known(problems)).cost;
+    let settings = json!({"samples": 20, "temperatures": [0.2, 0.8], "max_tokens": 255, "batch": 16});
+    let without = cost(settings.clone(), None);
+    assert_eq!((without.tokens, without.flops), (None, None), "how many problems there are is not known");
+    assert!(without.memory > Some(444_000_000), "{without:?}");
+    let with = cost(settings, Some(164));
+    assert_eq!(with.tokens, Some(2 * 164 * 20 * 256));
+    assert!(with.memory > without.memory, "{with:?} {without:?}");
+    let one = cost(json!({"samples": 20, "max_tokens": 255, "batch": 16}), Some(164));
+    assert_eq!((one.tokens.map(|tokens| 2 * tokens), one.memory), (with.tokens, with.memory));
+    // No sequence is longer than the model's.
+    assert_eq!(cost(json!({"max_tokens": 5000}), Some(1)).tokens, Some(1024));
 }

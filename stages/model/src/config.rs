@@ -96,8 +96,8 @@ impl Gpt2Config {
         }
     }
 
-    /// Returns the operations to train on one token of a sequence of `length`: 6 for each parameter in the forward and the backward pass, and
-    /// `12 · layers · width · length` for attention (Chowdhery et al., "PaLM", 2022, appendix B).
+    /// Returns the operations for training on one token of a sequence of `length`: 6 per parameter for the forward and the backward pass
+    /// together, and `12 · layers · width · length` for attention (Chowdhery et al., "PaLM", 2022, appendix B).
     pub fn operations(&self, length: u64) -> f64 {
         6.0 * self.parameters() as f64 + 12.0 * self.layers as f64 * self.width as f64 * length as f64
     }

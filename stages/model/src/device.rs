@@ -67,7 +67,8 @@ fn cuda(number: usize) -> Result<Device, String> {
     }
 }
 
-/// Caches compiled kernels between processes, which is not CubeCL's default: a first training step compiles for a minute.
+/// Makes compiled kernels persist between processes, which CubeCL does not do by default: without it, the first training step compiles for
+/// a minute.
 #[cfg(feature = "cuda")]
 fn cache_kernels() {
     use cubecl::config::{CubeClRuntimeConfig, RuntimeConfig};
@@ -76,7 +77,7 @@ fn cache_kernels() {
     KEPT.call_once(|| {
         let mut config = CubeClRuntimeConfig::from_current_dir().override_from_env();
         config.compilation.cache = true;
-        // A program that has already set a configuration keeps it.
+        // If the program has already set a configuration, it stays in effect.
         CubeClRuntimeConfig::try_set(config);
     });
 }
@@ -90,8 +91,8 @@ mod libdevice {
     /// The directory that CubeCL searches if `CUDA_PATH` is not set (`cubecl-llvm`, `nvptx/libdevice.rs`).
     const ROOTS: [&str; 4] = ["/usr/local/cuda", "/opt/cuda", "/usr/lib/cuda", "/usr"];
 
-    pub const MISSING: &str = "the CUDA toolkit's nvvm/libdevice/libdevice.10.bc is not found; install the toolkit (nvcc is \
-                               not needed), or set CUDA_PATH to where it is";
+    pub const MISSING: &str = "the CUDA toolkit's nvvm/libdevice/libdevice.10.bc is not found; install the toolkit \
+                               (nvcc is not needed), or set CUDA_PATH to its directory";
 
     pub fn is_there() -> bool {
         let below = |root: &Path| root.join("nvvm/libdevice/libdevice.10.bc").is_file();

@@ -1,9 +1,9 @@
 //! A model as a directory in Hugging Face's format: `config.json`, `generation_config.json` and `model.safetensors`.
 //!
-//! Format for writing: `GPT2LMHeadModel`, `f32`, names with the prefix `transformer.`, metadata `format = "pt"`, the tied output head
-//! left out, as in transformers' `save_pretrained`. Reading also accepts other variants in use: names without the prefix (`GPT2Model`), `f16` and
-//! `bf16`, a copy of the tied head, and the constant buffers `attn.bias` and `attn.masked_bias` of old files, which are ignored.
-//! A `config.json` that specifies a computation other than ours is rejected.
+//! Format for writing: `GPT2LMHeadModel`, `f32`, names with the prefix `transformer.`, metadata `format = "pt"`, without the tied output
+//! head, as in transformers' `save_pretrained`. Reading also accepts other common variants: names without the prefix (`GPT2Model`), `f16`
+//! and `bf16`, a copy of the tied head, and the constant buffers `attn.bias` and `attn.masked_bias` of old files, which are ignored. A
+//! `config.json` that specifies a computation other than ours is rejected.
 
 use std::fs;
 use std::io::Write;
@@ -71,7 +71,7 @@ impl ModelFolder {
         Self::of(tree).and_then(|folder| folder.config()).map(|config| config.facts()).unwrap_or_default()
     }
 
-    /// Completes the facts of a connected port with those of the model there, unless a setting determines its sizes.
+    /// Completes the facts of a connected port with those of the model in its tree, unless a setting determines the model's sizes.
     pub fn observe(facts: &mut InputFacts, port: &str, input: &dyn Fn(&str) -> Option<InputTree>) {
         if facts.has(port) && facts.port(port).shape.is_none() {
             facts.complete(port, input(port).as_ref().map(Self::facts).unwrap_or_default());
@@ -176,7 +176,9 @@ pub fn write_weights(config: &Gpt2Config, model: &Gpt2, writer: &mut impl Write)
     let tensors = named(config);
     let mut values = parameters(model).into_iter();
     write_tensors(writer, &[("format", "pt")], &tensors, |_| {
-        host_values(values.next().ok_or_else(|| StageError::new("the model has fewer tensors than its sizes say"))?)
+        host_values(
+            values.next().ok_or_else(|| StageError::new("the model has fewer tensors than config.json requires"))?,
+        )
     })
 }
 
@@ -274,7 +276,7 @@ fn read_config(text: &str) -> Result<Gpt2Config> {
     expect(!json.add_cross_attention, "add_cross_attention", &json.add_cross_attention, "false")?;
     let sizes = [json.vocab_size, json.n_positions, json.n_embd, json.n_layer, json.n_head];
     if sizes.contains(&0) || !json.n_embd.is_multiple_of(json.n_head) {
-        return Err(refused("n_embd", &json.n_embd.to_string(), "a multiple of n_head, and no size 0"));
+        return Err(refused("n_embd", &json.n_embd.to_string(), "a multiple of n_head that is not 0"));
     }
     let end_of_text = match json.eos_token_id {
         Some(Value::Array(ids)) => ids.first().and_then(Value::as_u64),
@@ -291,8 +293,8 @@ fn read_config(text: &str) -> Result<Gpt2Config> {
     })
 }
 
-/// Writes the files of a tokenizer beside those of a model, with the model's maximum sequence length: if the
-/// tokenizer's own settings have another, its `tokenizer_config.json` is rewritten.
+/// Writes the files of a tokenizer to the directory of a model, with the model's maximum sequence length: if the tokenizer's own settings
+/// have another, its `tokenizer_config.json` is rewritten.
 ///
 /// # Errors
 /// Returns an error if a file cannot be read or written, or `tokenizer_config.json` is not an object.

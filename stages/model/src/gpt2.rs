@@ -116,23 +116,34 @@ impl Gpt2 {
         Ok(Self { wte, wpe, h, ln_f })
     }
 
-    /// Features before the output head: ids `[batch, sequence]` to `[batch, sequence, width]`, after the last layer norm.
+    /// Returns the features before the output head: ids `[batch, sequence]` to `[batch, sequence, width]`, after the last layer norm.
     ///
     /// A sequence must not be longer than the model's positions, and ids must be below its vocabulary.
     pub fn features(&self, ids: Tensor<2, Int>, precision: Precision) -> Tensor<3> {
-        self.features_with(ids, precision, None)
+        self.features_of(self.embedded(ids), precision, None)
     }
 
-    /// Does the same as [`Gpt2::features`], with dropout if there is any.
-    pub fn features_with(&self, ids: Tensor<2, Int>, precision: Precision, dropout: Option<&Dropout>) -> Tensor<3> {
+    /// Returns the sums of token and position embeddings: ids `[batch, sequence]` to `[batch, sequence, width]`.
+    pub fn embedded(&self, ids: Tensor<2, Int>) -> Tensor<3> {
         let [_, sequence] = ids.dims();
         let positions = self.wpe.weight.val().slice(s![0..sequence]).unsqueeze::<3>();
-        let embedded = self.wte.forward(ids) + positions;
-        // On CUDA, Burn's attention has wrong gradients (burn 0.23.0-pre.1 on an H200; step `operations` of benches/gpu/check.sh).
+        self.wte.forward(ids) + positions
+    }
+
+    /// Returns the features of ids that are [`Gpt2::embedded`], with dropout if there is any.
+    pub fn features_of(&self, embedded: Tensor<3>, precision: Precision, dropout: Option<&Dropout>) -> Tensor<3> {
+        let [_, sequence, _] = embedded.dims();
         let device = embedded.device();
-        let mask = (embedded.is_autodiff() && is_gpu(&device)).then(|| fused::causal_mask(sequence, &device));
         let embedded = dropped(dropout, embedded, 0, Place::Embedding);
         let blocks = self.h.iter().enumerate();
+        let drops_attention = dropout.is_some_and(|dropout| dropout.rate(Place::Attention) > 0.0);
+        if precision == Precision::F32 && !is_gpu(&device) && !drops_attention {
+            return self
+                .ln_f
+                .forward(blocks.fold(embedded, |x, (layer, block)| block.forward_on_cpu(x, dropout, layer)));
+        }
+        // On CUDA, Burn's attention has wrong gradients (burn 0.23.0-pre.1 on an H200; step `operations` of benches/gpu/check.sh).
+        let mask = (embedded.is_autodiff() && is_gpu(&device)).then(|| fused::causal_mask(sequence, &device));
         let x = blocks.fold(embedded, |x, (layer, block)| {
             block.forward(x, mask.as_ref(), precision, dropout.map(|dropout| (dropout, layer)))
         });
@@ -144,7 +155,7 @@ impl Gpt2 {
         features.matmul(self.wte.weight.val().transpose())
     }
 
-    /// Ids `[batch, sequence]` to logits `[batch, sequence, vocabulary]`, in `f32`.
+    /// Returns the logits: ids `[batch, sequence]` to `[batch, sequence, vocabulary]`, in `f32`.
     pub fn forward(&self, ids: Tensor<2, Int>) -> Tensor<3> {
         let features = self.features(ids, Precision::F32);
         let [batch, sequence, width] = features.dims();
@@ -168,6 +179,31 @@ impl Block {
         let x = x + dropped(rates, attended, layer, Place::AttentionResult);
         let inner = self.mlp.forward(self.ln_2.factor(x.clone(), precision), precision);
         x + dropped(rates, inner, layer, Place::MlpResult)
+    }
+
+    /// Does the same as [`Block::forward`] in `f32`, by operations of [`fused::cpu`], without dropout of the attention's weights.
+    fn forward_on_cpu(&self, x: Tensor<3>, dropout: Option<&Dropout>, layer: usize) -> Tensor<3> {
+        let linear = |linear: &Linear, x: Tensor<3>, onto: Option<Tensor<3>>| {
+            let weight = linear.weight.val();
+            let bias = match &linear.bias {
+                Some(bias) => bias.val(),
+                None => Tensor::zeros([weight.dims()[1]], &weight.device()),
+            };
+            match onto {
+                Some(onto) => fused::cpu::linear_onto(x, weight, bias, onto),
+                None => fused::cpu::linear(x, weight, bias),
+            }
+        };
+        let dropout = dropout.filter(|dropout| dropout.rate(Place::MlpResult) > 0.0);
+        let onto = |x: Tensor<3>, map: &Linear, inner: Tensor<3>, place: Place| match dropout {
+            Some(dropout) => x + dropout.apply(linear(map, inner, None), layer, place),
+            None => linear(map, inner, Some(x)),
+        };
+        let joined = linear(&self.attn.c_attn, self.ln_1.forward(x.clone()), None);
+        let attended = fused::cpu::causal_attention(joined, self.attn.heads);
+        let x = onto(x, &self.attn.c_proj, attended, Place::AttentionResult);
+        let inner = fused::gelu_new(linear(&self.mlp.c_fc, self.ln_2.forward(x.clone()), None));
+        onto(x, &self.mlp.c_proj, inner, Place::MlpResult)
     }
 }
 
@@ -193,7 +229,7 @@ impl Attention {
         self.merge(attended, precision)
     }
 
-    /// Query, key and value of `x` `[batch, sequence, width]`, each `[batch, heads, sequence, head width]`, as factors.
+    /// Returns query, key and value of `x` `[batch, sequence, width]`, each `[batch, heads, sequence, head width]`, as factors.
     pub fn split(&self, x: Tensor<3>, precision: Precision) -> [Tensor<4>; 3] {
         let [batch, sequence, width] = x.dims();
         let joined = precision.linear(&self.c_attn, x);
@@ -234,7 +270,7 @@ fn dropped_attention(query: Tensor<4>, key: Tensor<4>, value: Tensor<4>, dropout
 }
 
 impl Mlp {
-    /// Maps `[batch, sequence, width]` to the same.
+    /// Maps `[batch, sequence, width]` to the same shape.
     pub fn forward(&self, x: Tensor<3>, precision: Precision) -> Tensor<3> {
         let inner = fused::gelu_new(precision.linear(&self.c_fc, x));
         precision.result(precision.linear(&self.c_proj, inner))
@@ -242,7 +278,7 @@ impl Mlp {
 }
 
 impl LayerNorm {
-    /// Maps `[.., width]` to the same.
+    /// Maps `[.., width]` to the same shape.
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
         self.factor(x, Precision::F32)
     }

@@ -1,7 +1,7 @@
 //! A model's tensors as a flat list, in the order of [`crate::Gpt2Config::tensors`], and back.
 //!
-//! Each tensor is represented as a vector `[size]` without gradients, so that the optimiser, checkpoints and model files need
-//! no code for ranks.
+//! Each tensor is represented as a vector `[size]` without gradients, so that the optimiser, checkpoints and model files need no code for
+//! different ranks.
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Gradients, Tensor};
@@ -22,21 +22,48 @@ pub fn parameters(model: &Gpt2) -> Vec<Tensor<1>> {
     collect.0
 }
 
-/// Removes the gradient of every tensor from `gradients` and returns them.
+/// Removes the gradient of every tensor from `gradients` and returns them. `first` are those of the first tensors, if they are known.
 ///
 /// # Errors
-/// Returns an error if a tensor has none: every tensor is used in every forward pass of a model.
-pub fn gradients(model: &Gpt2, gradients: &mut Gradients) -> Result<Vec<Tensor<1>>> {
-    struct Collect<'a>(&'a mut Gradients, Vec<Option<Tensor<1>>>);
+/// Returns an error if a tensor has no gradient: every tensor is used in every forward pass of a model.
+pub fn gradients(model: &Gpt2, first: Vec<Tensor<1>>, gradients: &mut Gradients) -> Result<Vec<Tensor<1>>> {
+    struct Collect<'a> {
+        gradients: &'a mut Gradients,
+        known: usize,
+        visited: usize,
+        found: Vec<Option<Tensor<1>>>,
+    }
     impl ModuleVisitor for Collect<'_> {
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            self.1.push(param.val().grad_remove(self.0).map(flat));
+            if self.visited >= self.known {
+                self.found.push(param.val().grad_remove(self.gradients).map(flat));
+            }
+            self.visited += 1;
         }
     }
-    let mut collect = Collect(gradients, Vec::new());
+    let (known, found) = (first.len(), first.into_iter().map(Some).collect());
+    let mut collect = Collect { gradients, known, visited: 0, found };
     model.visit(&mut collect);
     let missing = || StageError::new("a parameter has no gradient");
-    collect.1.into_iter().map(|gradient| gradient.ok_or_else(missing)).collect()
+    collect.found.into_iter().map(|gradient| gradient.ok_or_else(missing)).collect()
+}
+
+/// Moves the values of every tensor out of a model, which keeps zeros in their place that take no memory, until they are [`replaced`].
+/// So nothing else holds the values once other copies of the model are gone, and they can be changed where they are.
+pub fn taken(model: Gpt2) -> (Gpt2, Vec<Tensor<1>>) {
+    struct Take(Vec<Tensor<1>>);
+    impl ModuleMapper for Take {
+        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+            let (id, old, mapper) = param.consume();
+            let (shape, device, tracked) = (old.shape(), old.device(), old.is_autodiff());
+            self.0.push(flat(if tracked { old.inner() } else { old }));
+            let zeros = Tensor::<D>::zeros([1; D], &device).expand(shape);
+            Param::from_mapped_value(id, if tracked { zeros.require_grad() } else { zeros }, mapper)
+        }
+    }
+    let mut take = Take(Vec::new());
+    let model = model.map(&mut take);
+    (model, take.0)
 }
 
 /// Returns the model with every tensor's values replaced.
@@ -64,7 +91,7 @@ pub fn replaced(model: Gpt2, values: Vec<Tensor<1>>) -> Gpt2 {
 pub fn host_values(tensor: Tensor<1>) -> Result<Vec<f32>> {
     tensor.try_into_vec_as::<f32>().map_err(|error| {
         StageError::new(format!("cannot read a tensor from the device: {error}"))
-            .hint("the device may be out of memory or gone; look at its driver's messages")
+            .hint("the device may be out of memory or disconnected; check its driver's messages")
     })
 }
 

@@ -5,8 +5,12 @@ use burn::tensor::{FloatDType, Tensor, module};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// The number format of the matrix products of a training. Weights, moments, layer norms, softmax and the loss are `f32` in either
-/// case, and sums accumulate in `f32`; in `bf16`, the results of products and their gradients are rounded to it (mixed precision: Micikevicius et al., "Mixed Precision Training", 2018; bf16 needs no loss scale).
+use crate::device::is_gpu;
+use crate::fused;
+
+/// The number format of the matrix products in training. Weights, moments, layer norms, softmax and the loss are `f32` in either case, and
+/// sums accumulate in `f32`; in `bf16`, the results of products and their gradients are rounded to `bf16` (mixed precision: Micikevicius et
+/// al., "Mixed Precision Training", 2018; bf16 needs no loss scale).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
@@ -43,7 +47,15 @@ impl Precision {
         }
     }
 
-    /// `x` `[.., inputs]` times the weight plus the bias, `[.., outputs]`, still a factor of the next product.
+    /// The product of two matrices, transposed or not, which are factors; without automatic differentiation.
+    pub fn matmul(self, left: Tensor<2>, right: Tensor<2>) -> Tensor<2> {
+        match self {
+            Self::F32 if !is_gpu(&left.device()) => fused::cpu::matmul(left, right),
+            _ => left.matmul(right),
+        }
+    }
+
+    /// Returns `x` `[.., inputs]` times the weight plus the bias, `[.., outputs]`, as a factor of the next product.
     pub fn linear<const D: usize>(self, linear: &Linear, x: Tensor<D>) -> Tensor<D> {
         let bias = linear.bias.as_ref().map(|bias| self.factor(bias.val()));
         module::linear(self.factor(x), self.factor(linear.weight.val()), bias)

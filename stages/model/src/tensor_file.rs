@@ -61,7 +61,7 @@ impl TensorFile {
         Ok(Self { file, path: path.to_owned(), header, data })
     }
 
-    /// Returns whether there is a tensor of that name.
+    /// Returns whether the file has a tensor of this name.
     pub fn contains(&self, name: &str) -> bool {
         self.header.info(name).is_some()
     }
@@ -79,19 +79,20 @@ impl TensorFile {
     /// Reads the values of a tensor, as `f32` (from `f32`, `f16` or `bf16`).
     ///
     /// # Errors
-    /// Returns an error if there is none of that name, it has another shape or type, its bytes cannot be read, or a value is not finite.
+    /// Returns an error if there is no tensor of that name, it has another shape or type, its bytes cannot be read, or a value is not
+    /// finite.
     pub fn read(&mut self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
         let wrong = |why: String| StageError::new(format!("tensor '{name}' {why}")).in_file(&self.path);
         let info = self.header.info(name).ok_or_else(|| wrong("is missing".into()))?;
         if info.shape != shape {
             return Err(wrong(format!("has shape {:?}, expected {shape:?}", info.shape))
-                .hint("the sizes in config.json and the weights must be of one model"));
+                .hint("config.json and the weights must belong to the same model"));
         }
         let (start, end) = info.data_offsets;
         let dtype = info.dtype;
         if !matches!(dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16) {
             return Err(wrong(format!("has type {dtype:?}, expected F32, F16 or BF16"))
-                .hint("quantised weights are not read; save the model in one of these types"));
+                .hint("quantised weights are not supported; save the model in one of these types"));
         }
         let mut bytes = vec![0; end - start];
         self.file
@@ -107,7 +108,7 @@ impl TensorFile {
     }
 }
 
-/// Returns a value that is infinite or NaN, if there is one.
+/// Returns a value that is infinite or NaN, if any.
 fn non_finite(values: &[f32]) -> Option<f32> {
     // Without an early exit the compiler vectorises this pass, and nearly every tensor is finite.
     let all_finite = values.iter().fold(true, |finite, value| finite & value.is_finite());

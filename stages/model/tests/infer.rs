@@ -165,7 +165,7 @@ fn sequences_of_two_lengths_conflict() {
     let mut valid = tokens("a", 32);
     valid.sequence_length = decided(32, "other", "sequence_length");
     let inferred = infer(json!({}), &[("train", tokens("a", 64)), ("valid", valid)]);
-    let message = "training has sequences of 64 tokens, validation of 32";
+    let message = "training has sequences of 64 tokens, but validation has sequences of 32";
     assert_eq!(conflicts(&inferred), [("inputs.valid", message, "other")]);
 }
 
@@ -179,7 +179,7 @@ fn a_model_of_another_tokenizer_conflicts() {
 #[test]
 fn a_model_of_another_vocabulary_conflicts_once() {
     let inferred = infer(json!({}), &[("train", tokens("b", 64)), ("init", model("a", 500, 64))]);
-    let message = "the model of 'init' has a vocabulary of 500, the tokens one of 32768";
+    let message = "the model of 'init' has a vocabulary of 500, but the tokens have one of 32768";
     assert_eq!(conflicts(&inferred), [("inputs.train", message, "b")]);
     assert_eq!(inferred.conflicts[0].with.setting, "vocabulary");
     assert_eq!(
@@ -195,6 +195,6 @@ fn a_model_of_another_vocabulary_conflicts_once() {
 #[test]
 fn sequences_longer_than_the_model_reads_conflict() {
     let inferred = infer(json!({}), &[("train", tokens("a", 128)), ("init", model("a", 32_768, 64))]);
-    let message = "the model of 'init' reads 64 tokens, the sequences have 128";
+    let message = "the model of 'init' reads at most 64 tokens, but the sequences have 128";
     assert_eq!(conflicts(&inferred), [("inputs.train", message, "pack")]);
 }

@@ -184,7 +184,7 @@ fn a_config_of_another_computation_is_refused() {
     assert_eq!(with("activation_function", json!("relu")), "activation_function is relu, expected gelu_new");
     assert_eq!(with("layer_norm_epsilon", json!(1e-6)), "layer_norm_epsilon is 0.000001, expected 1e-5");
     assert_eq!(with("n_inner", json!(5)), "n_inner is 5, expected 4 * n_embd");
-    assert_eq!(with("n_head", json!(5)), "n_embd is 12, expected a multiple of n_head, and no size 0");
+    assert_eq!(with("n_head", json!(5)), "n_embd is 12, expected a multiple of n_head that is not 0");
     assert_eq!(
         with("scale_attn_by_inverse_layer_idx", json!(true)),
         "scale_attn_by_inverse_layer_idx is true, expected false"

@@ -11,12 +11,12 @@ pub enum Unavailable {
     /// There is no usable interpreter.
     #[error("cannot use Python interpreter '{python}': {reason}")]
     Python {
-        /// The interpreter as the settings name it.
+        /// The interpreter as named in the settings.
         python: String,
         /// The reason that it cannot be used.
         reason: String,
     },
-    /// The kernel refuses layers that the settings do not switch off.
+    /// The kernel refuses layers that the settings do not disable.
     #[error("cannot confine programs: {}", Missing::list(.0))]
     Layers(Vec<Missing>),
     /// The sandbox failed for another reason.
@@ -25,7 +25,7 @@ pub enum Unavailable {
 }
 
 impl Unavailable {
-    /// Returns whether the machine lacks what the sandbox needs, so that another try fails too.
+    /// Returns whether the machine lacks something that the sandbox needs, so that another attempt would fail too.
     pub fn is_lasting(&self) -> bool {
         !matches!(self, Self::Start(_))
     }
@@ -64,6 +64,9 @@ pub enum Broken {
     /// The kernel refused a layer for one process.
     #[error("{0}")]
     Layer(Missing),
+    /// The caller stopped the run.
+    #[error("the run was stopped")]
+    Stopped,
     /// A system call failed.
     #[error("{action}: {error}")]
     System {

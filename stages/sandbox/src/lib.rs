@@ -1,4 +1,4 @@
-//! Runs an untrusted Python program against tests, confined, without root and without a container service.
+//! Runs an untrusted Python program against tests, confined, without root rights and without a container service.
 //!
 //! ```no_run
 //! use sandbox::{Limits, Program, Sandbox, Settings};
@@ -19,16 +19,16 @@
 //!
 //! [`Sandbox`] runs these programs; [`CommandSandbox`] runs a trusted command that can access only declared files.
 //!
-//! # What it promises
+//! # Promises
 //!
-//! 1. A program passes only if its tests ran to completion, within all limits, in a process that ran no code of the candidate, over
-//!    values that the candidate sent as plain data; and within all limits. An exit status never means a pass.
-//! 2. The candidate's code reaches nothing outside its own processes but those values: see [`Layer`], and the table of
-//!    escapes in docs/sandbox.md, which a test computes.
+//! 1. A program passes only if its tests ran to completion, within all limits, in a process that ran no code of the candidate, on values
+//!    that the candidate sent as plain data. An exit status never means a pass.
+//! 2. The candidate's code can affect nothing outside its own processes except by those values: see [`Layer`], and the table of escapes in
+//!    docs/sandbox.md, which a test computes.
 //! 3. If the kernel refuses a layer, [`Sandbox::new`] returns an error that names it. Nothing runs with fewer layers than
 //!    the settings ask for.
-//! 4. A busy machine does not change verdicts: CPU time is limited, and the limit of elapsed time does not count the time in
-//!    which a program waited for a processor (30 times the limit at most). Hashes and `random` start the same way in every process.
+//! 4. A busy machine does not change verdicts: CPU time is limited, and the elapsed time does not include the time in which a program
+//!    waited for a processor (up to 30 times the limit). Hashes and `random` start the same way in every process.
 //! 5. When `run` returns, no process of the program is left. When the sandbox is dropped, or its process dies, no process
 //!    of it is left.
 //!
@@ -44,14 +44,13 @@
 //!      +<---------------------------------------------------------------+  nonce and result
 //! ```
 //!
-//! The candidate's process is forked before the server receives the tests and the nonce, from a zygote that has read no
-//! program and never sees either: they are not in its memory, and the verdict's descriptor is never open in it. The two zygotes
-//! have a pid namespace each, so that the checker cannot even be named. The checker calls the candidate's
-//! functions over a socket pair. Arguments and results are JSON; what is not plain data (an instance, a generator) stays
-//! in the candidate's process, and the tests hold a stand-in, which can be called, iterated and asked for attributes, but
-//! is equal to nothing but itself. So an object with a false `__eq__`, a patched builtin, a replaced checker or a caught
-//! `AssertionError` changes only the candidate's own process. When the tests end, the candidate is killed: no finalizer
-//! and no `atexit` function is waited for.
+//! The candidate's process is forked before the server receives the tests and the nonce, from a zygote that has read no program and never
+//! sees either: they are not in its memory, and the verdict's descriptor is never open in it. Each zygote has its own pid namespace, so
+//! that the candidate cannot even name the checker's process. The checker calls the candidate's functions over a socket pair. Arguments and
+//! results are JSON; other values (an instance, a generator) stay in the candidate's process, and the tests get a proxy, which can be
+//! called, iterated and asked for attributes, but is equal only to itself. So an object with a false `__eq__`, a patched builtin, a
+//! replaced checker or a caught `AssertionError` changes only the candidate's own process. When the tests end, the candidate is killed,
+//! without waiting for finalizers or `atexit` functions.
 //!
 //! # A command
 //!
@@ -70,20 +69,20 @@
 //! # }
 //! ```
 //!
-//! The command starts in its own namespaces with the layers of [`Layer::OF_COMMANDS`]. It ends with its own status or signal. When it
-//! has ended, or the thread that started it has, none of its processes is left. [`Supervisor::finish`] returns the files of the
-//! machine that the command looked for but could not see.
+//! The command starts in its own namespaces with the layers of [`Layer::OF_COMMANDS`]. It ends with its own status or signal. When it or
+//! the thread that started it has ended, none of its processes is left. [`Supervisor::finish`] returns the files of the machine that the
+//! command looked for but could not see.
 //!
 //! # Modules
 //!
-//! | module | noun |
+//! | module | contents |
 //! |---|---|
 //! | `settings` | [`Settings`], [`Layer`], [`Limits`] |
 //! | `program` | [`Program`] |
 //! | `verdict` | [`Verdict`], [`Failure`] |
 //! | `error` | [`Unavailable`], [`Broken`] |
-//! | `linux` | [`Sandbox`], [`CommandSandbox`]. Of both: `root` (the root directory), `enter` (namespaces and mounts), `filter` (system calls), `rules` (Landlock). Of Python programs: `python` (the interpreter's files), `slot` (a server, one run), `usage` (what `/proc` says of processes). Of commands: `command`, `init` (its first process), `confine` (the layers that it applies to itself), `supervisor` (what it looks for) |
-//! | `python/*.py` | the server: `values.py` (data on the link), `roles.py` (candidate and checker), `server.py` (forks, and the layers of each process), `probe.py` |
+//! | `linux` | [`Sandbox`], [`CommandSandbox`]. Of both: `root` (the root directory), `enter` (namespaces and mounts), `filter` (system calls), `rules` (Landlock). Of Python programs: `python` (the interpreter's files), `slot` (a server, one run), `processors` (where a slot runs), `codes` (compiled tests), `usage` (what `/proc` says of processes). Of commands: `command`, `init` (its first process), `confine` (the layers that it applies to itself), `supervisor` (what it looks for) |
+//! | `python/*.py` | the server: `values.py` (data on the link), `roles.py` (candidate and checker), `server.py` (forks, and the layers of each process), `pages.py` and `trial.py` (memory that the fork copies at once), `probe.py` |
 
 mod error;
 #[cfg(target_os = "linux")]
@@ -100,7 +99,7 @@ pub use linux::{CommandSandbox, Sandbox, Supervisor};
 pub use other::{CommandSandbox, Sandbox, Supervisor};
 
 /// The revision of the sandbox, which changes whenever the verdict of a program may change. Verdicts cached under another revision are invalid.
-pub const REVISION: u32 = 3;
+pub const REVISION: u32 = 4;
 
 pub use self::{
     error::{Broken, Missing, Unavailable},

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 pub struct Settings {
     /// The Python interpreter, 3.9 or later: a path, or a name that is looked up in `PATH`.
     pub python: PathBuf,
-    /// Layers that are switched off; without a layer, the accesses that [`Layer`] describes are possible. For tests, and for kernels that
+    /// Layers that are disabled; without a layer, the accesses that [`Layer`] describes are possible. For tests, and for kernels that
     /// refuse a layer, if every program is trusted.
     pub dangerously_run_without: BTreeSet<Layer>,
 }
@@ -24,7 +24,7 @@ impl Default for Settings {
 pub enum Layer {
     /// The mount namespace: a read-only root that contains only the interpreter, and a private `/tmp` of limited size.
     Root,
-    /// The pid namespace of each process tree: no process outside it is visible, and it ends as a whole.
+    /// The pid namespace of each process tree: no process outside it is visible, and all its processes end together.
     Pid,
     /// The network namespace, without any interface.
     Network,
@@ -34,7 +34,8 @@ pub enum Layer {
     Uts,
     /// The system call filter: an allowlist; all other calls fail with `ENOSYS`.
     Seccomp,
-    /// The Landlock rules: access to other files than the interpreter's, TCP, abstract sockets and signals out of the sandbox are refused.
+    /// The Landlock rules: access to files other than the interpreter's, TCP, and abstract sockets and signals out of the sandbox are
+    /// refused.
     Landlock,
     /// All capabilities are dropped permanently.
     Privileges,
@@ -104,16 +105,16 @@ impl fmt::Display for Layer {
     }
 }
 
-/// The limits of one program. The candidate's process and the checker's have each limit separately.
+/// The limits of one program. The process of the candidate and that of the checker have each limit separately.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// CPU time of each process, as the kernel's scheduler measures it. A program is ended shortly after, and one that used more
-    /// than this has failed whatever its tests say.
+    /// CPU time of each process, as the kernel's scheduler measures it. A program that exceeds it is ended shortly afterwards, and fails
+    /// whatever the result of its tests.
     pub cpu: Duration,
-    /// Elapsed time of the whole run, minus the time that its processes waited for a processor: a second limit, for programs
-    /// that sleep. Leave it well above `cpu`: a machine whose disk or memory is busy is slower, too.
+    /// Elapsed time of the whole run, minus the time that its processes waited for a processor: a second limit, for programs that sleep.
+    /// Keep it well above `cpu`: a machine whose disk or memory is busy is slower, too.
     pub wall: Duration,
-    /// Address space of each process, in bytes; and the memory that the candidate's processes hold together.
+    /// The address space of each process, and the total memory of the candidate's processes, in bytes.
     pub memory: u64,
     /// The size of `/tmp` and of each file, in bytes.
     pub disk: u64,

@@ -9,7 +9,7 @@ pub enum Verdict {
     Failed {
         /// The kind of failure.
         failure: Failure,
-        /// The exception's type and message, or which limit was exceeded. The candidate chose part of this text.
+        /// The exception's type and message, or the limit that was exceeded. The candidate chose part of this text.
         detail: String,
     },
 }
@@ -29,7 +29,8 @@ impl Verdict {
     }
 }
 
-/// The reason that a program failed. A candidate can choose among these by what it raises, but not turn one into a pass.
+/// The reason that a program failed. A candidate can choose among these by the exception it raises, but cannot turn a
+/// failure into a pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Failure {
@@ -41,14 +42,14 @@ pub enum Failure {
     Assertion,
     /// Another exception was raised.
     Exception,
-    /// The CPU time or the elapsed time was exceeded.
+    /// The program exceeded the CPU time or the elapsed time.
     Timeout,
-    /// The memory was exceeded.
+    /// The program exceeded the memory limit.
     Memory,
     /// The sandbox refused a file or a system call.
     Refused,
     /// The output was too long.
     Output,
-    /// A process ended, or broke the protocol, before the tests did.
+    /// A process ended, or violated the protocol, before the tests ended.
     Ended,
 }

@@ -209,6 +209,52 @@ fn a_candidate_that_stops_itself_runs_out_of_time() {
 }
 
 #[test]
+fn a_candidate_does_not_change_the_code_of_the_tests_for_others() {
+    let Some(sandbox) = sandbox([]) else { return };
+    // It writes to every descriptor, before the tests' process has compiled them and after, and ends with a code and a verdict of its own.
+    let hostile = "import os\ndef put():\n    for number in range(256):\n        for data in (b'\\x08' + b'\\0' * 15, \
+                   b'[\"x\",\"passed\",\"\"]'):\n            try:\n                os.write(number, data)\n            except OSError:\n                \
+                   pass\nput()\ndef f():\n    put()\n    return 41\n";
+    let tests = "assert f() == 42\n";
+    failure(&sandbox, hostile, &["f"], tests);
+    assert_eq!(failure(&sandbox, "def f():\n    return 41\n", &["f"], tests).0, Failure::Assertion);
+    assert_eq!(run(&sandbox, "def f():\n    return 42\n", &["f"], tests), Verdict::Passed);
+}
+
+#[test]
+fn the_code_of_the_tests_is_nowhere_in_a_later_candidates_process() {
+    let Some(sandbox) = sandbox([]) else { return };
+    // Runs of one problem, of which all but the first receive compiled tests. Texts of the tests are searched in all objects of the
+    // candidate's process and in all files that it has open.
+    let candidate = "import gc, os\ndef texts(item, depth):\n    if type(item) is str:\n        yield item\n    elif type(item) is bytes:\n        \
+                     yield item.decode('latin-1')\n    elif type(item) in (tuple, list) and depth:\n        for part in item:\n            yield from texts(part, \
+                     depth - 1)\n    elif hasattr(item, 'co_consts'):\n        yield from texts(item.co_consts, depth)\n    elif type(item) is dict and depth:\n        \
+                     yield from texts(list(item.values()), depth - 1)\n\
+                     def f():\n    files = []\n    for number in range(256):\n        try:\n            files.append(os.pread(number, 1 << 20, 0))\n        \
+                     except OSError:\n            pass\n    for item in gc.get_objects() + files:\n        for text in texts(item, 3):\n            \
+                     at = text.find('the answer ' + 'is ')\n            if at >= 0:\n                return text[at + 14:at + 16]\n    return 'unknown'\n";
+    let tests = "answer = 'the answer is 42'\nassert f() == answer[-2:]\n";
+    for _ in 0..3 {
+        let (why, detail) = failure(&sandbox, candidate, &["f"], tests);
+        assert_eq!(why, Failure::Assertion, "{detail}");
+    }
+    // Where they share a process, the same search finds them.
+    let Some(together) = self::sandbox([Layer::Checker]) else { return };
+    for _ in 0..2 {
+        assert_eq!(run(&together, candidate, &["f"], tests), Verdict::Passed);
+    }
+}
+
+#[test]
+fn a_process_has_no_descriptor_but_its_own() {
+    let Some(sandbox) = sandbox([]) else { return };
+    // Not the ring that pins the zygote's memory, nor another one of the server's.
+    let candidate = "import os\ndef f():\n    found = []\n    for number in range(1024):\n        try:\n            os.fstat(number)\n            \
+                     found.append(number)\n        except OSError:\n            pass\n    return found\n";
+    assert_eq!(run(&sandbox, candidate, &["f"], "assert f() == [0, 1, 2, 3, 4, 5], f()\n"), Verdict::Passed);
+}
+
+#[test]
 fn a_changed_source_is_not_read_again() {
     let Some(sandbox) = sandbox([]) else { return };
     // The source is in a file of its own, which ends with the program.

@@ -105,6 +105,53 @@ fn time_is_limited() {
 }
 
 #[test]
+fn a_run_is_stopped_while_the_program_runs() {
+    let Some(sandbox) = sandbox([]) else { return };
+    // Neither of them would end within the test.
+    let limits = Limits { cpu: Duration::from_secs(3600), wall: Duration::from_secs(3600), ..Limits::default() };
+    for candidate in ["import time\ndef f():\n    time.sleep(3600)\n", "def f():\n    while True: pass\n"] {
+        let asked = std::sync::atomic::AtomicUsize::new(0);
+        let stops = || asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed) >= 2;
+        let stopped = sandbox.run_unless(&stops, &program(candidate, &["f"], "f()\n"), &limits);
+        assert!(matches!(stopped, Err(Broken::Stopped)), "{stopped:?}");
+        assert_eq!(run(&sandbox, "def f():\n    return 1\n", &["f"], "assert f() == 1\n"), Verdict::Passed);
+    }
+}
+
+#[test]
+fn the_tests_of_a_problem_are_new_for_each_program() {
+    let Some(sandbox) = sandbox([]) else { return };
+    // The tests change their module, a builtin module and a list that is a constant's copy, and notice what was changed before.
+    let tests = "import string\nassert not hasattr(string, 'seen') and 'seen' not in globals() and helper == [1]\n\
+                 string.seen = seen = 1\nhelper.append(f())\nassert f() == 2\n";
+    let program = |answer: u32| Program {
+        setup: "helper = [1]\n".into(),
+        ..program(&format!("def f():\n    return {answer}\n"), &["f"], tests)
+    };
+    for answer in [2, 3, 2, 2, 3] {
+        let verdict = sandbox.run(&program(answer), &Limits::default()).unwrap();
+        assert_eq!(verdict.failure(), (answer == 3).then_some(Failure::Assertion), "{verdict:?}");
+        assert_eq!(verdict.passed(), answer == 2);
+    }
+}
+
+#[test]
+fn tests_of_any_size_and_depth_run_twice() {
+    let Some(sandbox) = sandbox([]) else { return };
+    // The code of the tests is sent to the host up to 1 MiB: below, about there, and above; and not if it is nested too deeply.
+    let mut all: Vec<String> =
+        [10, (1 << 20) - 600, (1 << 20) + 600, 3 << 20].map(|size| format!("text = '{}'\n", "x".repeat(size))).into();
+    all.push(format!("values = {}1,{}\n", "(".repeat(60), ")".repeat(60)));
+    for more in all {
+        let tests = format!("{more}assert f() == 1\n");
+        for answer in [1, 2, 1] {
+            let candidate = format!("def f():\n    return {answer}\n");
+            assert_eq!(run(&sandbox, &candidate, &["f"], &tests).passed(), answer == 1, "{} bytes", more.len());
+        }
+    }
+}
+
+#[test]
 fn limits_may_be_as_large_as_their_types() {
     let Some(sandbox) = sandbox([]) else { return };
     let limits = Limits {
@@ -280,6 +327,18 @@ fn a_sandbox_starts_while_threads_allocate() {
             }
         }
         done.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+}
+
+#[test]
+fn a_program_sees_one_processor() {
+    let Some(sandbox) = sandbox([]) else { return };
+    let candidate = "import os\ndef f():\n    return os.sched_getaffinity(0), os.cpu_count()\n";
+    let tests = "import os\nassert f() == (os.sched_getaffinity(0), 1) and len(f()[0]) == 1\n";
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| assert_eq!(run(&sandbox, candidate, &["f"], tests), Verdict::Passed));
+        }
     });
 }
 

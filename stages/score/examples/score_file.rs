@@ -6,12 +6,8 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use contract::{Cancel, Progress, StageError};
-use score::bootstrap::Bootstrap;
-use score::evaluator::{RunOptions, default_limits};
-use score::problems::{Fields, Form};
-use score::scores::Measure;
 use score::truncate::Preset;
-use score::{Scoring, score};
+use score::{Scoring, Settings, score};
 
 fn main() -> Result<(), StageError> {
     let arguments: Vec<_> = std::env::args_os().skip(1).map(PathBuf::from).collect();
@@ -20,20 +16,15 @@ fn main() -> Result<(), StageError> {
     };
     let workers = rest.first().and_then(|workers| workers.to_str()?.parse().ok()).unwrap_or(2);
     let begun = Instant::now();
+    let mut settings = Settings::default();
+    settings.run.truncation = Preset::None;
     let scored = score(&Scoring {
         samples,
         baseline: None,
         problems,
-        form: Form::HumanEval,
-        fields: Fields::default(),
-        run: RunOptions {
-            truncation: Preset::None.truncation(),
-            limits: default_limits(),
-            python: "python3".into(),
-            dangerously_run_without: [].into(),
-            workers,
-        },
-        measure: Measure { ks: Vec::new(), bootstrap: Bootstrap { draws: 10_000, level: 0.95, seed: 1 } },
+        settings: &settings,
+        threads: workers,
+        seed: 1,
         cache: None,
         cancel: &Cancel::default(),
         progress: &Progress::default(),

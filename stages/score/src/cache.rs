@@ -8,7 +8,7 @@
 //!
 //! | event | result |
 //! |---|---|
-//! | `kill -9` | each line is written at once: the programs that were running are lost, one for each worker |
+//! | `kill -9` | each line is written at once: the programs that were running are lost, one for each worker, and one whose line was being written |
 //! | the machine stops | lines since the last sync are lost: at most [`SYNC_EVERY`] |
 //! | a torn last line | it is removed when the file is opened |
 //! | a damaged line | its check, the digest of the other fields, does not match: it is skipped, and its program runs again |

@@ -49,7 +49,7 @@ pub fn markdown(text: &str) -> String {
             '&' => shown.push_str("&amp;"),
             '<' => shown.push_str("&lt;"),
             '>' => shown.push_str("&gt;"),
-            // Some readers make it a mention.
+            // Some renderers make it a mention.
             '@' => shown.push_str("&#64;"),
             '\\' | '`' | '*' | '_' | '{' | '}' | '[' | ']' | '(' | ')' | '#' | '!' | '|' | '~' | '$' => {
                 shown.extend(['\\', letter]);
@@ -58,7 +58,7 @@ pub fn markdown(text: &str) -> String {
         }
         shown
     });
-    // Some readers make addresses links.
+    // Some renderers turn addresses into links.
     plain.replace("://", "&#58;//").replace("www.", "www&#46;")
 }
 

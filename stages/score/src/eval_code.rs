@@ -17,11 +17,11 @@ use crate::settings::repeated;
 #[derive(Debug)]
 pub struct EvalCode;
 
-/// Measures pass@k from the results of samples, with confidence intervals over problems, and compares it with a baseline's.
+/// Measures pass@k from the results of samples, with confidence intervals over problems, and compares it with that of a baseline.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Spec {
-    /// The values of k for pass@k. By default: 1, 10 and 100, as far as the number of samples allows.
+    /// The values of k for pass@k. By default: those of 1, 10 and 100 that the number of samples allows.
     #[schemars(length(max = 32), inner(range(min = 1, max = 1_000_000)))]
     pub ks: Vec<u64>,
     /// The confidence level of the intervals: the share of the bootstrap's means within an interval.
@@ -38,6 +38,13 @@ impl Default for Spec {
     }
 }
 
+impl Spec {
+    /// Returns the settings of the measurement, with the seed of the bootstrap.
+    pub fn measure(&self, seed: u64) -> Measure {
+        Measure { ks: self.ks.clone(), bootstrap: Bootstrap { draws: self.draws, level: self.level, seed } }
+    }
+}
+
 /// All settings change the output.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Exec {}
@@ -46,8 +53,8 @@ impl Stage for EvalCode {
     type Spec = Spec;
     type Exec = Exec;
     const KIND: &'static str = "eval-code";
-    const REVISION: u32 = 2;
-    /// The bootstrap's draws.
+    const REVISION: u32 = 3;
+    /// For the draws of the bootstrap.
     const SEEDED: bool = true;
 
     fn ports() -> Ports {
@@ -79,8 +86,7 @@ impl Stage for EvalCode {
     fn run(spec: &Spec, _: &Exec, context: &Context) -> Result<()> {
         let results = Results::read(context.inputs.tree("results")?)?;
         let baseline = context.inputs.get("baseline").map(Results::read).transpose()?;
-        let bootstrap = Bootstrap { draws: spec.draws, level: spec.level, seed: context.seed };
-        let report = Report::new(&results, baseline.as_ref(), &Measure { ks: spec.ks.clone(), bootstrap })?;
+        let report = Report::new(&results, baseline.as_ref(), &spec.measure(context.seed))?;
         for score in &report.best {
             context.progress.metric(0, &format!("pass@{}", score.k), score.pass_at_k);
         }

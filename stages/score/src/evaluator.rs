@@ -13,7 +13,8 @@ use crate::results::{Results, RunFacts, SampleResult};
 use crate::run::Runner;
 use crate::samples::Sample;
 use crate::selftest;
-use crate::truncate::Truncation;
+use crate::settings::warn_without;
+use crate::truncate::{Rule, Truncation};
 
 /// The settings for running samples.
 #[derive(Debug, Clone)]
@@ -24,7 +25,7 @@ pub struct RunOptions {
     pub limits: Limits,
     /// The interpreter: a path, or a name that is looked up in `PATH`.
     pub python: PathBuf,
-    /// Layers of the sandbox that are switched off; docs/sandbox.md describes what each layer stops.
+    /// Layers of the sandbox that are disabled; docs/sandbox.md describes what each layer prevents.
     pub dangerously_run_without: BTreeSet<Layer>,
     /// The number of programs that run at the same time.
     pub workers: usize,
@@ -40,49 +41,54 @@ impl RunOptions {
     /// Builds the sandbox.
     ///
     /// # Errors
-    /// Returns an error if the machine cannot run it with all layers that are not switched off.
+    /// Returns an error if the machine cannot provide a layer that is not disabled.
     pub fn sandbox(&self) -> Result<Sandbox, Unavailable> {
         let without = self.dangerously_run_without.clone();
         Sandbox::new(Settings { python: self.python.clone(), dangerously_run_without: without })
     }
 }
 
-/// Runs samples of problems in the sandbox of `options`. Results in `cache` are not computed again.
+/// Runs samples of problems in the sandbox of `options`. Results in `cache` are not computed again. Warns about settings that spoil the score or the
+/// protection. Each text is in memory once.
 ///
 /// # Errors
-/// Returns an error if the self-test fails ([`selftest::check`]); those of [`Runner::run`].
+/// Returns an error if the self-test fails ([`selftest::check`]), and the errors of [`Runner::run`].
 pub fn run_samples(
     sandbox: &Sandbox,
     problems: &[Problem],
-    samples: Vec<Sample>,
+    mut samples: Vec<Sample>,
     options: &RunOptions,
     cache: &mut Cache,
     cancel: &Cancel,
     progress: &Progress,
 ) -> Result<Results> {
     let RunOptions { truncation, limits, dangerously_run_without: without, .. } = options;
+    if truncation.rule == Rule::LastStop {
+        progress.warn(
+            "the rule last-stop destroys correct answers; use it only to compare with CodeParrot's published numbers",
+        );
+    }
+    warn_without(progress, without);
     let python = sandbox.python_version().to_owned();
     let conditions = Conditions { limits: limits.clone(), python, without: without.clone() };
-    let execute = |program: &sandbox::Program| sandbox.run(program, limits);
+    let execute = |program: &sandbox::Program| sandbox.run_unless(&|| cancel.is_set(), program, limits);
     let runner = Runner { execute: &execute, conditions: &conditions, workers: options.workers, cancel, progress };
 
     let jobs = selftest::jobs(problems, truncation);
     let ended = runner.run("test the evaluator", &jobs, cache)?;
     let self_test = selftest::check(problems, &jobs, &ended)?;
 
-    let job = |sample| Job::of_sample(problems, sample, truncation);
-    let jobs: Vec<_> = samples.iter().map(job).collect();
+    samples.iter_mut().for_each(|sample| sample.truncate(&problems[sample.problem].beginning, truncation));
+    let jobs: Vec<_> = samples.iter().map(|sample| Job::of_sample(problems, sample)).collect();
     let ended = runner.run("run programs", &jobs, cache)?;
     let programs = ended.iter().map(|ended| ended.program).collect::<HashSet<_>>().len();
-    let texts: Vec<_> = jobs.iter().map(|job| (job.code.text().to_owned(), job.is_whole())).collect();
-    drop(jobs);
     let sizes = [samples.len() as u64, programs as u64];
-    let results = samples.into_iter().zip(texts).zip(ended).map(|((sample, (text, is_whole)), ended)| SampleResult {
+    let results = samples.into_iter().zip(ended).map(|(sample, ended)| SampleResult {
         problem: sample.problem,
         temperature: sample.temperature,
         index: sample.index,
-        text,
-        is_whole,
+        text: sample.text,
+        is_whole: sample.is_whole,
         stop: sample.stop,
         program: ended.program,
         result: ended.result,
@@ -93,8 +99,8 @@ pub fn run_samples(
     })
 }
 
-/// Returns whether this machine provides the sandbox of these settings. `otherwise` describes what the stage does without it; `None` if it cannot
-/// run.
+/// Returns whether this machine provides the sandbox of these settings. `otherwise` describes what the stage does without it; `None` means
+/// that it cannot run.
 pub fn check_machine(settings: Settings, otherwise: Option<&str>) -> MachineCheck {
     match Sandbox::new(settings) {
         Ok(sandbox) => {
@@ -125,6 +131,6 @@ fn hint(error: &Unavailable) -> &'static str {
         Unavailable::Layers(_) => {
             "docs/sandbox.md lists what each layer stops; dangerously_run_without runs generated programs without it"
         }
-        Unavailable::Start(_) => "see that the machine has free memory and processes",
+        Unavailable::Start(_) => "check that the machine has free memory and can start processes",
     }
 }

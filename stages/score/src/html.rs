@@ -1,4 +1,4 @@
-//! A report as a page of HTML that needs no other file, runs no script and loads nothing.
+//! A report as a self-contained HTML page, which runs no script and loads nothing.
 
 use std::fmt::Write;
 
@@ -75,7 +75,7 @@ fn scores(title: &str, scores: &[Score], level: f64) -> String {
             score.temperature.to_string(),
             count(score.samples_per_problem),
             percent(score.pass_at_k),
-            format!("{} to {}", percent(score.low), percent(score.high)),
+            words::interval(score.low, score.high, score.is_exact),
         ]
     };
     format!("<h2>{title}</h2>\n{}", table(&head, scores.iter().map(row)))
@@ -94,7 +94,7 @@ fn comparison(report: &Report) -> String {
             percent(row.pass_at_k),
             percent(row.baseline_pass_at_k),
             percent(row.difference),
-            format!("{} to {}", percent(row.low), percent(row.high)),
+            words::interval(row.low, row.high, row.is_exact),
             percent(row.ahead),
         ]
     });

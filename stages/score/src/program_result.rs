@@ -21,7 +21,7 @@ pub struct ProgramResult {
     pub detail: String,
 }
 
-/// The reason that a program failed: the sandbox's kinds ([`sandbox::Failure`]), and programs without a verdict.
+/// The reason that a program failed: one of the sandbox's kinds ([`sandbox::Failure`]), or that there was no verdict.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum FailureKind {
@@ -33,15 +33,15 @@ pub enum FailureKind {
     Assertion,
     /// Another exception was raised.
     Exception,
-    /// The CPU time or the elapsed time was exceeded.
+    /// The program exceeded the CPU time or the elapsed time.
     Timeout,
-    /// The memory was exceeded.
+    /// The program exceeded the memory limit.
     Memory,
     /// The output was too long.
     Output,
     /// The sandbox refused a file or a system call.
     Refused,
-    /// A process ended, or broke the protocol, before the tests did.
+    /// A process ended, or violated the protocol, before the tests ended.
     Ended,
     /// The sandbox returned no verdict three times. It counts as a failure, since a candidate may have caused it.
     Unjudged,
@@ -75,6 +75,15 @@ impl FailureKind {
             Self::Refused => "refused",
             Self::Ended => "ended",
             Self::Unjudged => "unjudged",
+        }
+    }
+
+    /// Returns how far the program came from passing: 0 for a failed assertion, 1 for another exception or a limit, 2 for everything else.
+    pub fn distance(self) -> u8 {
+        match self {
+            Self::Assertion => 0,
+            Self::Exception | Self::Timeout | Self::Memory | Self::Output => 1,
+            _ => 2,
         }
     }
 
@@ -150,7 +159,7 @@ impl ProgramResult {
 /// Formats a detail for storage: one line of limited length, without control characters and without addresses, which differ between runs.
 fn kept(detail: &str) -> String {
     let line = detail.replace('\n', " ");
-    // Addresses first, so that their lengths do not decide where the text is cut.
+    // Addresses are replaced first, so that their lengths do not affect where the text is truncated.
     shortened_to(&without_addresses(&printable(&line, &[])), MOST_DETAIL).into_owned()
 }
 

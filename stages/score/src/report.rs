@@ -8,7 +8,6 @@ use contract::figures::counted;
 use contract::{OutputTree, Result, StageError, shortened_to};
 use serde::Serialize;
 
-use crate::bootstrap::all_equal_bound;
 use crate::program_result::FailureKind;
 use crate::results::{LimitFacts, Results, SampleResult};
 use crate::scores::{Counts, Difference, Measure, Score, best};
@@ -17,7 +16,7 @@ use crate::temperature::Temperature;
 use crate::truncate::Truncation;
 use crate::{html, markdown, picture};
 
-/// The number of samples of each sort to show.
+/// The number of samples of each group to show.
 const SHOWN: usize = 3;
 /// The number of characters of a prompt or a sample to show.
 const MOST_SHOWN: usize = 4000;
@@ -39,8 +38,6 @@ pub struct Report {
     pub problems: u64,
     /// The number of problems that at least one sample solved.
     pub solved: u64,
-    /// If no problem is solved: the upper bound of the share of such problems that the model could solve, at the level of the intervals.
-    pub solvable_at_most: Option<f64>,
     /// The confidence level: the share of the bootstrap's means within an interval.
     pub level: f64,
     /// The number of draws of the bootstrap.
@@ -90,7 +87,7 @@ pub struct Example {
     pub task_id: String,
     /// The sampling temperature.
     pub temperature: Temperature,
-    /// The number among the samples of its problem and temperature.
+    /// The index among the samples of its problem and temperature.
     pub index: u64,
     /// The prompt; empty if the sample is a whole program.
     pub prompt: String,
@@ -137,7 +134,6 @@ impl Report {
             *failures.entry(*kind).or_default() += count;
         }
         let solved = by_problem.iter().filter(|row| row.passed > 0).count();
-        let level = measure.bootstrap.level;
         Ok(Self {
             best: best(&scores),
             scores,
@@ -146,8 +142,7 @@ impl Report {
             programs: facts.programs,
             problems: facts.problems.len() as u64,
             solved: solved as u64,
-            solvable_at_most: (solved == 0).then(|| all_equal_bound(facts.problems.len(), level)),
-            level,
+            level: measure.bootstrap.level,
             draws: measure.bootstrap.draws,
             seed: measure.bootstrap.seed,
             failures,
@@ -284,18 +279,12 @@ fn examples_passed(results: &Results) -> Vec<Example> {
     first_of_each(results, passed.into_iter())
 }
 
-/// Returns the sort key of a sample: how far it came (an assertion, another exception or a limit, everything else), the number of passed samples of its problem, and its
-/// position.
+/// Returns failed samples, sorted by how far they came, the share of passed samples of their problem, and their position.
 fn examples_nearly(results: &Results, rows: &[ProblemRow]) -> Vec<Example> {
-    let distance = |kind: FailureKind| match kind {
-        FailureKind::Assertion => 0,
-        FailureKind::Exception | FailureKind::Timeout | FailureKind::Memory | FailureKind::Output => 1,
-        _ => 2,
-    };
     let key = |sample: &SampleResult| {
         let row = &rows[sample.problem];
         let passed_in_a_million = row.passed * 1_000_000 / row.samples.max(1);
-        Some((distance(sample.result.failure?), std::cmp::Reverse(passed_in_a_million), sample.problem))
+        Some((sample.result.failure?.distance(), std::cmp::Reverse(passed_in_a_million), sample.problem))
     };
     let mut failed: Vec<_> = results.samples.iter().filter_map(|sample| Some((key(sample)?, sample))).collect();
     failed.sort_by_key(|(key, _)| *key);
@@ -325,7 +314,7 @@ pub(crate) mod tests {
         assert_eq!((report.samples, report.passed, failed), (20, 10, 10));
         assert_eq!(report.by_problem.iter().map(|row| row.samples).sum::<u64>(), 20);
         let failed_by_problem: u64 = report.by_problem.iter().flat_map(|row| row.failures.values()).sum();
-        assert_eq!((failed_by_problem, report.solved, report.solvable_at_most), (10, 5, None));
+        assert_eq!((failed_by_problem, report.solved), (10, 5));
     }
 
     #[test]
@@ -338,12 +327,23 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn where_nothing_is_solved_the_report_says_what_that_means() {
-        let results = results(&[(None, &[&[false][..]; 164])]);
-        let report = Report::new(&results, None, &measure(&[])).unwrap();
-        assert_eq!((report.solved, report.examples_passed.len(), report.examples_nearly.len()), (0, 0, 3));
-        assert!((report.solvable_at_most.unwrap() - 0.0222).abs() < 1e-3);
-        assert_eq!(report.line(), "pass@1 0.00% [0.00%, 0.00%]; 0 of 164 problems solved");
+    fn where_no_or_every_problem_is_solved_the_interval_is_exact_and_the_report_says_what_that_means() {
+        let of = |passed| {
+            let results = results(&[(None, &[&[passed][..]; 164])]);
+            Report::new(&results, None, &measure(&[])).unwrap()
+        };
+        let none = of(false);
+        assert_eq!((none.solved, none.examples_passed.len(), none.examples_nearly.len()), (0, 0, 3));
+        assert_eq!(none.line(), "pass@1 0.00% [0.00%, 2.22%]; 0 of 164 problems solved");
+        assert_eq!(of(true).line(), "pass@1 100.00% [97.78%, 100.00%]; 164 of 164 problems solved");
+        for report in [none, of(true)] {
+            assert!(report.scores[0].is_exact);
+            for page in [report.markdown(), report.html()] {
+                assert!(page.contains("Clopper and Pearson"), "{page}");
+            }
+        }
+        let some = Report::new(&results(&[(None, &[&[true], &[false]])]), None, &measure(&[])).unwrap();
+        assert!(!some.scores[0].is_exact && !some.markdown().contains("Clopper"));
     }
 
     #[test]

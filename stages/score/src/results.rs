@@ -1,4 +1,4 @@
-//! Results of samples: the output of the stage kind `run-code`, and what `eval-code` reads.
+//! Results of samples: the output of the stage kind `run-code`, which `eval-code` reads.
 //!
 //! | file | contents |
 //! |---|---|
@@ -8,7 +8,7 @@
 //! Neither contains a time or a path: equal samples, problems and settings produce equal bytes under the same interpreter, unless a
 //! program's verdict or its message depends on the clock.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use contract::figures::count;
@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use crate::lines::JsonLines;
 use crate::problems::Problem;
 use crate::program::Conditions;
-use crate::program_result::ProgramResult;
+use crate::program_result::{FailureKind, ProgramResult};
 use crate::selftest::SelfTest;
 use crate::temperature::Temperature;
 use crate::truncate::Truncation;
@@ -89,9 +89,9 @@ pub struct SampleResult {
     pub problem: usize,
     /// The sampling temperature.
     pub temperature: Temperature,
-    /// The number among the samples of its problem and temperature.
+    /// The index among the samples of its problem and temperature.
     pub index: u64,
-    /// The code that ran: a truncated completion, or a whole program.
+    /// The code that ran: a truncated completion, or a whole program. [`Results::read`] drops most of them.
     pub text: String,
     /// Whether `text` is a whole program.
     pub is_whole: bool,
@@ -195,10 +195,11 @@ impl Results {
         output.write_json(FACTS, &self.facts)
     }
 
-    /// Reads both files.
+    /// Reads both files. Keeps text, reason of the end and detail only of samples that a report may show: the first of each problem that passed, and
+    /// the first of each [`FailureKind::distance`]. So memory is about 160 bytes for each sample.
     ///
     /// # Errors
-    /// Returns an error if one is missing, damaged, or not complete.
+    /// Returns an error if one is missing, damaged or incomplete.
     pub fn read(tree: &InputTree) -> Result<Self> {
         let foreign = |error: StageError| error.hint("connect the output 'results' of a stage of kind run-code");
         let facts = tree.required(FACTS).map_err(foreign)?;
@@ -210,7 +211,9 @@ impl Results {
             facts.problems.iter().map(|problem| problem.task_id.as_str()).zip(0..).collect();
         let mut samples = Vec::new();
         let location = &tree.required(RESULTS).map_err(foreign)?.location;
-        let file = JsonLines { location, name: Path::new(RESULTS), most_line: MOST_LINE };
+        // The texts are not kept, so the file may be of any length.
+        let file = JsonLines { location, name: Path::new(RESULTS), most_line: MOST_LINE, most_bytes: u64::MAX };
+        let mut shown = BTreeSet::new();
         file.read(|_, line: Line| {
             let unknown = || StageError::new(format!("the task '{}' is not in {FACTS}", line.task_id.escape_debug()));
             let problem = *places.get(line.task_id.as_str()).ok_or_else(unknown)?;
@@ -220,7 +223,7 @@ impl Results {
             if line.passed != line.outcome.passed() {
                 return Err(StageError::new("the fields 'passed' and 'failure' do not agree"));
             }
-            samples.push(SampleResult {
+            let mut sample = SampleResult {
                 problem,
                 temperature: Temperature::new(line.temperature)?,
                 index: line.index,
@@ -229,7 +232,11 @@ impl Results {
                 stop: line.stop,
                 program: line.program,
                 result: line.outcome,
-            });
+            };
+            if !shown.insert((problem, sample.result.failure.map(FailureKind::distance))) {
+                (sample.text, sample.stop, sample.result.detail) = (String::new(), None, String::new());
+            }
+            samples.push(sample);
             Ok(())
         })?;
         if samples.len() as u64 != facts.samples {
@@ -237,5 +244,15 @@ impl Results {
             return Err(foreign(StageError::new(message).in_file(Path::new(RESULTS))));
         }
         Ok(Self { facts, samples })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sample_without_its_texts_is_small() {
+        assert!(size_of::<SampleResult>() <= 160, "{}", size_of::<SampleResult>());
     }
 }

@@ -2,12 +2,12 @@
 //!
 //! | promise | how |
 //! |---|---|
-//! | results are in the order of the jobs | a result has the index of its job, whichever finishes first |
-//! | a program runs once | jobs of one digest share a result, in this run and in the cache |
-//! | a stopped run loses little | each result is written to the cache when its program ends |
-//! | one program cannot end the run | a program that the sandbox has no verdict for is tried [`ATTEMPTS`] times, then counted as failed and not cached; the run ends with an error only where that happens to more than a hundredth of the programs |
+//! | results are in the order of the jobs | each result carries the index of its job, whichever finishes first |
+//! | a program runs once | jobs with equal digests share a result, in this run and in the cache |
+//! | a killed run loses little | each result is written to the cache when its program ends, and a worker waits for that: at most one program for each worker and one more run again |
+//! | one program cannot end the run | a program without a verdict is tried [`ATTEMPTS`] times, then counted as failed and not cached; the run fails only if this happens to more than a hundredth of the programs |
 //!
-//! A worker checks the cancel flag between programs: a program takes at most its limit of elapsed time.
+//! The cancel flag ends the programs that are running, too.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -23,7 +23,7 @@ use crate::program_result::ProgramResult;
 
 /// The number of attempts for a program that ends without a verdict.
 pub const ATTEMPTS: usize = 3;
-/// The number of programs without a verdict that is always tolerated.
+/// The number of programs without a verdict that is always accepted.
 const FEW_UNJUDGED: usize = 3;
 
 /// Runs one program: the sandbox, or its replacement in tests.
@@ -56,7 +56,7 @@ impl Runner<'_> {
     /// Runs the jobs whose results are not known; returns the results of all jobs in order. `phase` is the name of the phase.
     ///
     /// # Errors
-    /// Returns [`StageError::Interrupted`] if `cancel` was set, or if a result cannot be written, or if the sandbox has no verdict for
+    /// Returns [`StageError::Interrupted`] if `cancel` was set, or an error if a result cannot be written or the sandbox has no verdict for
     /// many programs.
     pub fn run(&self, phase: &str, jobs: &[Job<'_>], cache: &mut Cache) -> Result<Vec<Ended>> {
         let digests: Vec<Digest> = jobs.iter().map(|job| job.digest(self.conditions)).collect();
@@ -92,7 +92,8 @@ impl Runner<'_> {
     ) -> Result<HashMap<Digest, ProgramResult>> {
         let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
         let stops = || stop.load(Ordering::Relaxed) || self.cancel.is_set();
-        let (sender, receiver) = mpsc::channel();
+        // A worker waits until its result is taken: few results are not in the cache when the process is killed.
+        let (sender, receiver) = mpsc::sync_channel(0);
         std::thread::scope(|scope| {
             for _ in 0..self.workers.clamp(1, pending.len().max(1)) {
                 let sender = sender.clone();
@@ -116,13 +117,15 @@ impl Runner<'_> {
                     Err(broken) => broken,
                 };
                 unjudged.insert(digests[place], ProgramResult::unjudged(&broken));
-                // Tests that cannot run say nothing of the sandbox: the self-test names their problem.
+                // Tests that cannot run are no failure of the sandbox: the self-test reports their problem.
                 broke += usize::from(!matches!(broken, Broken::Tests(_)));
                 bearable(broke, finished, &broken)
             });
             if kept.is_err() {
                 stop.store(true, Ordering::Relaxed);
             }
+            // Workers that wait until their results are taken end.
+            drop(receiver);
             kept.map(|()| unjudged)
         })
     }
@@ -141,7 +144,7 @@ impl Runner<'_> {
     }
 }
 
-/// Checks that the sandbox failed for few programs only.
+/// Checks that the sandbox failed for only a few programs.
 fn bearable(broke: usize, finished: usize, last: &Broken) -> Result<()> {
     if broke <= FEW_UNJUDGED || broke * 100 <= finished {
         return Ok(());
@@ -151,7 +154,8 @@ fn bearable(broke: usize, finished: usize, last: &Broken) -> Result<()> {
         count(broke as u64),
         count(finished as u64)
     );
-    Err(StageError::new(message).hint("see that the machine has free memory and processes, then run it again"))
+    Err(StageError::new(message)
+        .hint("check that the machine has free memory and can start processes, then run it again"))
 }
 
 #[cfg(test)]
@@ -239,6 +243,47 @@ mod tests {
         let known = jobs(&problem, &texts).iter().filter(|job| cache.get(&job.digest(&conditions)).is_some()).count();
         assert!((10..=12).contains(&known), "{known}");
         assert_eq!(known, ran.load(Ordering::Relaxed));
+    }
+
+    #[test]
+    fn few_results_are_not_in_the_cache_at_any_moment() {
+        let (problem, conditions, cancel, progress) =
+            (problem(1), conditions(), Cancel::default(), Progress::default());
+        let texts: Vec<_> = (0..300).map(|number| format!("#{number}.")).collect();
+        let folder = tempfile::tempdir().unwrap();
+        let lines = || {
+            let content = std::fs::read(folder.path().join("programs.jsonl")).unwrap();
+            content.iter().filter(|byte| **byte == b'\n').count()
+        };
+        let (started, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let execute = |program: &Program| {
+            // What a kill at this moment would lose, this program included.
+            let lost = (started.fetch_add(1, Ordering::SeqCst) + 1).saturating_sub(lines());
+            most.fetch_max(lost, Ordering::SeqCst);
+            Ok(verdict(program))
+        };
+        for workers in [1, 3] {
+            let mut runner = runner(&execute, &conditions, &cancel, &progress);
+            runner.workers = workers;
+            started.store(0, Ordering::SeqCst);
+            std::fs::remove_file(folder.path().join("programs.jsonl")).ok();
+            let mut cache = Cache::open(folder.path()).unwrap();
+            runner.run("", &jobs(&problem, &texts), &mut cache).unwrap();
+            assert_eq!((started.load(Ordering::SeqCst), lines()), (300, 300));
+            let most = most.swap(0, Ordering::SeqCst);
+            assert!((1..=workers + 1).contains(&most), "{most} with {workers} workers");
+        }
+    }
+
+    #[test]
+    fn a_result_that_cannot_be_kept_ends_the_run_although_workers_wait() {
+        let (problem, conditions, cancel, progress) =
+            (problem(1), conditions(), Cancel::default(), Progress::default());
+        let texts: Vec<_> = (0..100).map(|number| format!("#{number}.")).collect();
+        let execute = |_: &Program| Err(Broken::Server("gone".to_owned()));
+        let mut runner = runner(&execute, &conditions, &cancel, &progress);
+        runner.workers = 8;
+        assert!(runner.run("", &jobs(&problem, &texts), &mut Cache::in_memory()).is_err());
     }
 
     #[test]

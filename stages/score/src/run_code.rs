@@ -1,33 +1,37 @@
 //! The stage kind `run-code`: runs samples against the unit tests of their problems.
 //!
-//! It is separate from `eval-code`, because a key covers all settings of its stage, and their settings affect different work:
+//! It is separate from `eval-code`, because a key covers all settings of its stage, and the settings of the two affect different work:
 //!
 //! | stage | its key covers | effect of a change |
 //! |---|---|---|
 //! | a stage that writes samples | model, prompts, temperatures, seed | the model: generates again |
-//! | `run-code` | samples, problems, truncation, limits | a limit or a stop: runs programs again, generates nothing |
-//! | `eval-code` | results, ks, level, draws, seed | a k or an interval: measures again, runs nothing |
+//! | `run-code` | samples, problems, truncation, limits | a limit or a stop: runs programs again, but generates nothing |
+//! | `eval-code` | results, ks, level, draws, seed | a k or an interval: measures again, but runs nothing |
 //!
 //! On a machine that cannot run the sandbox, the stage fails, or is skipped if the manifest declares it optional.
 //!
-//! The interpreter is a path on the machine, so it is not in the key; its version is in the output. The results of programs are cached in the scratch
+//! The interpreter is a path on the machine, so it is not in the key, but its version is ([`Stage::machine_facts`]). The results of programs are cached in the scratch
 //! directory ([`crate::cache`]), so a run that was stopped continues.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
 
 use contract::figures::{count, counted};
-use contract::{Context, MachineCheck, Needs, PortType, Ports, Problem, Result, Stage, StageError};
-use sandbox::{Layer, Limits, Settings};
+use contract::{
+    Context, Cost, Inferred, InputFacts, InputTree, MachineCheck, Needs, PortType, Ports, Problem, Result, Stage,
+    StageError,
+};
+use sandbox::{Layer, Limits, Sandbox, Settings};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::cache::Cache;
 use crate::evaluator::{RunOptions, check_machine, default_limits, run_samples, unavailable};
+use crate::interpreter;
 use crate::problems;
 use crate::samples;
-use crate::settings::{PYTHON, layers, warn_without};
+use crate::settings::{PYTHON, layers};
 use crate::truncate::{Preset, Rule, Truncation};
 
 /// The file of the input tree that contains the samples.
@@ -46,7 +50,7 @@ pub struct Spec {
     /// Texts at which completions are truncated, instead of the stops of the preset.
     #[schemars(length(max = 1000), inner(length(min = 1, max = 1000)))]
     pub stops: Option<Vec<String>>,
-    /// Which stop truncates a completion.
+    /// The stop that truncates a completion.
     pub rule: Rule,
     /// The limits of each program.
     pub limits: LimitSettings,
@@ -93,7 +97,7 @@ impl Default for LimitSettings {
 
 impl LimitSettings {
     fn limits(&self) -> Limits {
-        // Within the settings' bounds, which the manifest is held to.
+        // Within the settings' bounds, which the manifest has checked.
         let time = |seconds: f64| Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX);
         let Self { cpu_seconds, wall_seconds, memory, disk, processes, descriptors, output } = *self;
         Limits { cpu: time(cpu_seconds), wall: time(wall_seconds), memory, disk, processes, descriptors, output }
@@ -104,14 +108,14 @@ impl LimitSettings {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Exec {
-    /// The Python interpreter, 3.9 or later: a path, or a name that is looked up in `PATH`.
+    /// The Python interpreter, 3.9 or later: a path, or a name that is looked up in `PATH`. Its version is part of the key.
     #[schemars(length(min = 1))]
     pub python: String,
     /// The number of programs that run at the same time; 0 uses the number of threads of the stage.
     #[schemars(range(max = 1024))]
     pub workers: usize,
-    /// Skip the stage and the stages downstream on a machine without Python or without a layer of the sandbox; the run still succeeds.
-    /// Otherwise the run fails there.
+    /// Skip the stage and its downstream stages on a machine without Python or without a layer of the sandbox; the run still succeeds. By
+    /// default, the run fails on such a machine.
     pub optional: bool,
 }
 
@@ -121,7 +125,31 @@ impl Default for Exec {
     }
 }
 
+impl Exec {
+    /// Builds the sandbox.
+    ///
+    /// # Errors
+    /// Returns [`StageError::Skipped`] if this machine lacks what the sandbox needs and the stage is optional; else an error with a hint.
+    pub fn sandbox(&self, options: &RunOptions) -> Result<Sandbox> {
+        options.sandbox().map_err(|error| match error {
+            error if self.optional && error.is_lasting() => StageError::Skipped(error.to_string()),
+            error => unavailable(error),
+        })
+    }
+}
+
 impl Spec {
+    /// Returns the settings for running samples; a number of workers of 0 is `threads`.
+    pub fn options(&self, exec: &Exec, threads: usize) -> RunOptions {
+        RunOptions {
+            truncation: self.truncation(),
+            limits: self.limits.limits(),
+            python: exec.python.clone().into(),
+            dangerously_run_without: self.dangerously_run_without.clone(),
+            workers: if exec.workers == 0 { threads } else { exec.workers },
+        }
+    }
+
     /// Returns the truncation of the preset, with the settings that override it.
     fn truncation(&self) -> Truncation {
         let mut truncation = self.truncation.truncation();
@@ -137,7 +165,7 @@ impl Stage for RunCode {
     type Spec = Spec;
     type Exec = Exec;
     const KIND: &'static str = "run-code";
-    // What the sandbox decides is in the output. Both numbers only rise, and so does their sum.
+    // The sandbox's verdicts are in the output. Both numbers only increase, and so does their sum.
     const REVISION: u32 = 1 + sandbox::REVISION;
 
     fn ports() -> Ports {
@@ -168,30 +196,38 @@ impl Stage for RunCode {
         vec![check_machine(Settings { python, dangerously_run_without }, otherwise)]
     }
 
+    fn infer(spec: &Spec, exec: &Exec, inputs: &InputFacts) -> Inferred {
+        let bytes = |port| inputs.port(port).bytes.map(|bytes| bytes.value);
+        // All samples and problems are in memory, once.
+        let memory =
+            bytes("samples").zip(bytes("problems")).map(|(samples, problems)| samples.saturating_add(problems));
+        // Besides, each worker has a candidate and its tests, within the limit each. The share of threads is not known here.
+        let programs = spec.limits.memory.saturating_mul(2).saturating_mul(exec.workers as u64);
+        let memory_bound = (exec.workers > 0).then(|| programs.saturating_add(memory.unwrap_or(0)));
+        Inferred { cost: Cost { memory, memory_bound, ..Cost::default() }, ..Inferred::default() }
+    }
+
+    fn observe(facts: &mut InputFacts, input: &dyn Fn(&str) -> Option<InputTree>) {
+        for port in ["samples", "problems"] {
+            facts.complete(port, input(port).as_ref().map(problems::sizes).unwrap_or_default());
+        }
+    }
+
+    fn machine_facts(_: &Spec, exec: &Exec) -> BTreeMap<String, String> {
+        interpreter::facts(&exec.python)
+    }
+
     fn needs(_: &Spec, exec: &Exec) -> Needs {
         let threads = if exec.workers == 0 { usize::MAX } else { exec.workers };
         Needs { threads, memory: 1 << 30, ..Needs::default() }
     }
 
     fn run(spec: &Spec, exec: &Exec, context: &Context) -> Result<()> {
-        let options = RunOptions {
-            truncation: spec.truncation(),
-            limits: spec.limits.limits(),
-            python: exec.python.clone().into(),
-            dangerously_run_without: spec.dangerously_run_without.clone(),
-            workers: if exec.workers == 0 { context.resources.threads } else { exec.workers },
-        };
-        let sandbox = options.sandbox().map_err(|error| match error {
-            error if exec.optional && error.is_lasting() => StageError::Skipped(error.to_string()),
-            error => unavailable(error),
-        })?;
+        let options = spec.options(exec, context.resources.threads);
+        let sandbox = exec.sandbox(&options)?;
         let problems = problems::read_tree(context.inputs.tree("problems")?)?;
         let location = &context.inputs.tree("samples")?.required(SAMPLES)?.location;
         let samples = samples::read(location, Path::new(SAMPLES), &problems)?;
-        if spec.rule == Rule::LastStop {
-            context.progress.warn("the rule last-stop destroys correct answers; use it only to compare with CodeParrot's published numbers");
-        }
-        warn_without(context, &spec.dangerously_run_without);
         let mut cache = Cache::open(&context.scratch)?;
         let results =
             run_samples(&sandbox, &problems, samples, &options, &mut cache, &context.cancel, &context.progress)?;

@@ -9,8 +9,8 @@
 //! | `task_id` | a string or an integer | required |
 //! | `completion` | the text after the prompt | required, or `solution` |
 //! | `solution` | the whole program (evalplus) | |
-//! | `temperature` | the sampling temperature; samples of different temperatures, and without one, are scored separately | extension |
-//! | `index` | its number among the samples of its problem and temperature | extension |
+//! | `temperature` | the sampling temperature; samples with different temperatures or without a temperature are scored separately | extension |
+//! | `index` | the index among the samples of its problem and temperature | extension |
 //! | `stop` | the reason that it ended | extension |
 //!
 //! Other fields are ignored. A `null` is treated as a missing field.
@@ -23,9 +23,11 @@ use contract::{Result, StageError, shortened};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::lines::JsonLines;
+use crate::lines::{JsonLines, MOST_BYTES, unparsed};
 use crate::problems::{Problem, checked_task_id};
+use crate::raw::RawFields;
 use crate::temperature::Temperature;
+use crate::truncate::{Truncated, Truncation};
 
 /// The maximum number of samples in a file.
 pub const MOST_SAMPLES: usize = 10_000_000;
@@ -43,10 +45,22 @@ pub struct Sample {
     pub is_whole: bool,
     /// The sampling temperature.
     pub temperature: Temperature,
-    /// The number among the samples of its problem and temperature.
+    /// The index among the samples of its problem and temperature.
     pub index: u64,
     /// The reason that it ended.
     pub stop: Option<String>,
+}
+
+impl Sample {
+    /// Truncates a completion that follows `beginning`; a whole program stays as it is.
+    pub fn truncate(&mut self, beginning: &str, truncation: &Truncation) {
+        if !self.is_whole {
+            match truncation.apply(beginning, std::mem::take(&mut self.text)) {
+                Truncated::Completion(completion) => self.text = completion,
+                Truncated::Program(program) => (self.text, self.is_whole) = (program, true),
+            }
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -69,7 +83,7 @@ pub struct SampleLine<'s> {
     /// The sampling temperature.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub temperature: Option<f64>,
-    /// The number among the samples of its problem and temperature.
+    /// The index among the samples of its problem and temperature.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub index: Option<u64>,
     /// The reason that it ended.
@@ -80,13 +94,13 @@ pub struct SampleLine<'s> {
 /// Reads a file of samples of `problems`, in the order of the file; messages use `name` for the file.
 ///
 /// # Errors
-/// Returns an error if the file cannot be read, a line is not of the form, names an unknown task, or repeats an index, or if a problem has no sample
-/// of some temperature; each with file, line and hint.
+/// Returns an error if the file cannot be read, a line is invalid, names an unknown task or repeats an index, or a problem has no sample at
+/// some temperature; each with file, line and hint.
 pub fn read(location: &Path, name: &Path, problems: &[Problem]) -> Result<Vec<Sample>> {
     let places: BTreeMap<&str, usize> = problems.iter().map(|problem| problem.task_id.as_str()).zip(0..).collect();
     let mut samples: Vec<Sample> = Vec::new();
     let mut seen = Indices::default();
-    let file = JsonLines { location, name, most_line: MOST_LINE };
+    let file = JsonLines { location, name, most_line: MOST_LINE, most_bytes: MOST_BYTES };
     file.read(|_, line: Line| {
         if samples.len() == MOST_SAMPLES {
             return Err(StageError::new(format!("there are more than {} samples", count(MOST_SAMPLES as u64)))
@@ -97,6 +111,15 @@ pub fn read(location: &Path, name: &Path, problems: &[Problem]) -> Result<Vec<Sa
     })?;
     complete(&samples, problems).map_err(|error| error.in_file(name))?;
     Ok(samples)
+}
+
+/// Calls `each` with the fields of each sample of a file, as they are written.
+///
+/// # Errors
+/// Returns an error if the file cannot be read or a line is not an object; or that of `each`.
+pub(crate) fn read_fields(location: &Path, mut each: impl FnMut(&RawFields<'_>) -> Result<()>) -> Result<()> {
+    let file = JsonLines { location, name: location, most_line: MOST_LINE, most_bytes: MOST_BYTES };
+    file.read_texts(|_, text| each(&RawFields::parse(text).map_err(|error| unparsed(&error))?))
 }
 
 impl Line {
@@ -163,7 +186,7 @@ fn complete(samples: &[Sample], problems: &[Problem]) -> Result<()> {
     let named = shortened(&problems[*problem].task_id);
     let others = counted(others as u64, "problem");
     Err(StageError::new(format!("{others} {have} no sample{at}, '{named}' among them"))
-        .hint("pass@k is a mean over all problems: sample each one, or give a file with the sampled problems alone"))
+        .hint("pass@k is a mean over all problems: sample each one, or pass a file with only the sampled problems"))
 }
 
 #[cfg(test)]

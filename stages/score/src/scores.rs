@@ -6,12 +6,12 @@ use contract::figures::counted;
 use contract::{Result, StageError, shortened};
 use serde::Serialize;
 
-use crate::bootstrap::{Bootstrap, Estimate};
+use crate::bootstrap::{Bootstrap, Estimate, Interval};
 use crate::pass_at_k::pass_at_k;
 use crate::results::Results;
 use crate::temperature::Temperature;
 
-/// The default values of k, as far as the number of samples allows.
+/// The default values of k; those above the number of samples are left out.
 pub const USUAL_KS: [u64; 3] = [1, 10, 100];
 
 /// The settings of the measurement.
@@ -38,6 +38,8 @@ pub struct Score {
     pub low: f64,
     /// The upper bound of its interval.
     pub high: f64,
+    /// Whether the interval is exact, because pass@k is the same for all problems, such as 0; otherwise it is that of the bootstrap.
+    pub is_exact: bool,
 }
 
 /// The difference of two sets of results over the same problems.
@@ -61,6 +63,8 @@ pub struct Difference {
     pub low: f64,
     /// The upper bound of the difference's interval.
     pub high: f64,
+    /// Whether the interval is exact, because the difference is the same for all problems.
+    pub is_exact: bool,
     /// The share of the bootstrap's draws in which the results are ahead; draws in which both are equal count half.
     pub ahead: f64,
 }
@@ -114,10 +118,12 @@ impl Counts {
     }
 
     fn score(&self, temperature: Temperature, k: u64, bootstrap: &Bootstrap) -> Result<Score> {
-        let Estimate { mean, interval, .. } = bootstrap.estimate(&self.values(temperature, k)?)?;
+        let Estimate { mean, interval, is_exact, .. } =
+            bootstrap.estimate(&self.values(temperature, k)?, Interval::SHARE)?;
         let group = self.groups.get(&temperature).into_iter().flatten();
         let samples_per_problem = group.map(|(samples, _)| *samples).min().unwrap_or(0);
-        Ok(Score { temperature, k, samples_per_problem, pass_at_k: mean, low: interval.low, high: interval.high })
+        let Interval { low, high } = interval;
+        Ok(Score { temperature, k, samples_per_problem, pass_at_k: mean, low, high, is_exact })
     }
 }
 
@@ -143,8 +149,8 @@ impl Measure {
         pairs.map(|(temperature, k)| counts.score(temperature, k, &self.bootstrap)).collect()
     }
 
-    /// Returns the differences to a baseline: for each k, those of temperatures that both have, then that of each side's best
-    /// where these are two temperatures.
+    /// Returns the differences from a baseline: for each k, those at temperatures that both have, then that between the best temperatures
+    /// of both sides, if they differ.
     ///
     /// # Errors
     /// Returns an error if the problems differ, or as [`Measure::scores`].
@@ -164,12 +170,13 @@ impl Measure {
             let common = ours.groups.keys().filter(|temperature| theirs.groups.contains_key(temperature));
             let pairs = common.map(|temperature| (*temperature, *temperature, false));
             let bests = (our_best[place].temperature, their_best[place].temperature, true);
-            // The best of both at one temperature is among the pairs.
+            // If both sides are best at the same temperature, the difference is already among the pairs.
             let bests = (bests.0 != bests.1).then_some(bests);
             for (temperature, baseline_temperature, is_best) in pairs.chain(bests) {
                 let (one, other) = (ours.values(temperature, k)?, theirs.values(baseline_temperature, k)?);
                 let values: Vec<_> = one.iter().zip(&other).map(|(one, other)| one - other).collect();
-                let Estimate { mean: difference, interval, above_zero } = self.bootstrap.estimate(&values)?;
+                let Estimate { mean: difference, interval, is_exact, above_zero } =
+                    self.bootstrap.estimate(&values, Interval::DIFFERENCE)?;
                 let mean = |values: &[f64]| crate::pass_at_k::mean(values.iter().copied());
                 differences.push(Difference {
                     k,
@@ -181,6 +188,7 @@ impl Measure {
                     difference,
                     low: interval.low,
                     high: interval.high,
+                    is_exact,
                     ahead: above_zero,
                 });
             }
@@ -189,8 +197,8 @@ impl Measure {
     }
 }
 
-/// Returns the best score for each k, in ascending order; of equal ones that of the lowest temperature. It is the best of several: a little
-/// better than a new evaluation at its temperature would be, and its interval does not allow for the choice.
+/// Returns the best score for each k, in ascending order; ties go to the lowest temperature. As the best of several, it is a little better
+/// than a new evaluation at its temperature would be, and its interval does not allow for the choice.
 pub fn best(scores: &[Score]) -> Vec<Score> {
     let mut best: BTreeMap<u64, Score> = BTreeMap::new();
     for score in scores {
@@ -317,10 +325,11 @@ pub(crate) mod tests {
         assert_eq!(differences.len(), 1);
         let Difference { difference, low, high, ahead, .. } = differences[0];
         assert!((difference - 0.1).abs() < 1e-12);
-        // Each problem is the same or better: the pairs leave no doubt, though the intervals of the two scores overlap.
+        // Each problem is the same or better: the paired comparison is certain, though the intervals of the two scores overlap.
         assert!((0.0..0.1).contains(&low) && high < 0.25 && ahead > 0.98, "{low} {high} {ahead}");
         let same = measure(&[1]).differences(&ours, &ours).unwrap();
-        assert_eq!((same[0].difference, same[0].low, same[0].high, same[0].ahead), (0.0, 0.0, 0.0, 0.5));
+        assert_eq!((same[0].difference, same[0].is_exact, same[0].ahead), (0.0, true, 0.5));
+        assert!(same[0].low == -same[0].high && (same[0].high - 0.0881).abs() < 1e-4, "{same:?}");
         // The baseline's problems in another order.
         let mut turned = baseline.clone();
         turned.facts.problems.reverse();

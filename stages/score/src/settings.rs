@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Display;
 
-use contract::{Context, Problem};
+use contract::{Problem, Progress};
 use sandbox::Layer;
 use schemars::{Schema, SchemaGenerator, json_schema};
 
@@ -16,11 +16,11 @@ pub fn layers(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "array", "items": { "type": "string", "enum": names }, "uniqueItems": true, "maxItems": names.len() })
 }
 
-/// Returns a warning about layers of the sandbox that are switched off.
-pub fn warn_without(context: &Context, layers: &BTreeSet<Layer>) {
+/// Warns about layers of the sandbox that are switched off.
+pub fn warn_without(progress: &Progress, layers: &BTreeSet<Layer>) {
     if !layers.is_empty() {
         let off: Vec<_> = layers.iter().map(Layer::to_string).collect();
-        context.progress.warn(format!("generated programs run without layers of the sandbox: {}", off.join(", ")));
+        progress.warn(format!("generated programs run without layers of the sandbox: {}", off.join(", ")));
     }
 }
 

@@ -1,4 +1,4 @@
-//! The temperature at which samples were drawn, as a key of groups.
+//! The temperature at which samples were drawn, used to group them.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -14,7 +14,7 @@ impl Temperature {
     /// Creates a temperature from 0 to 1000, or none.
     ///
     /// # Errors
-    /// Returns an error if it is another number.
+    /// Returns an error for any other number.
     pub fn new(value: Option<f64>) -> Result<Self> {
         match value {
             Some(value) if !(0.0..=1000.0).contains(&value) => {

@@ -11,8 +11,14 @@ pub const BEST: &str = "The best of several temperatures is a little better than
 
 /// Formats a level in percent: `95%`.
 pub fn level(level: f64) -> String {
-    // Two decimals at most, and none that are zero.
+    // At most two decimals, without trailing zeros.
     format!("{}%", (level * 10_000.0).round() / 100.0)
+}
+
+/// Formats an interval: `0.00% to 2.22% (exact)`.
+pub fn interval(low: f64, high: f64, is_exact: bool) -> String {
+    let exact = if is_exact { " (exact)" } else { "" };
+    format!("{} to {}{exact}", percent(low), percent(high))
 }
 
 /// Returns the sentences on the result and its meaning.
@@ -35,13 +41,13 @@ pub fn summary(report: &Report) -> Vec<String> {
             report.seed
         ),
     ];
-    if let Some(most) = report.solvable_at_most {
+    let differences = report.comparison.iter().flat_map(|comparison| &comparison.differences);
+    let mut exact = report.scores.iter().map(|score| score.is_exact).chain(differences.map(|one| one.is_exact));
+    if exact.any(|is_exact| is_exact) {
         lines.push(format!(
-            "No sample passed, so the intervals have no width. That does not mean that the model can solve nothing: with {} and none of them \
-             solved, at the {} level at most {} of such problems are solvable by this many samples.",
-            counted(report.problems, "problem"),
-            level(report.level),
-            percent(most)
+            "If all problems have the same value, as when none of them is solved, or all are, the bootstrap has no spread. Then the interval is exact, \
+             that of Clopper and Pearson: a model that solves no problem of {} could still solve some of the others.",
+            count(report.problems)
         ));
     }
     lines

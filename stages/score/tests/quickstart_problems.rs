@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use contract::{Cancel, Progress};
 use score::cache::Cache;
 use score::evaluator::run_samples;
-use score::problems::{Fields, Form, Problem};
+use score::problems::{Problem, Spec};
 use score::samples::Sample;
 use score::temperature::Temperature;
 use score::truncate::Preset;
@@ -19,7 +19,7 @@ use support::{has_sandbox, options};
 
 fn problems() -> Vec<Problem> {
     let path = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../data/src/sample/problems.jsonl"));
-    score::problems::read(&path, &path, Form::HumanEval, &Fields::default()).unwrap()
+    score::problems::read(&path, &path, &Spec::default()).unwrap()
 }
 
 #[test]

@@ -130,23 +130,41 @@ fn results_are_equal_for_any_number_of_workers_and_for_every_seed() {
 }
 
 #[test]
-fn a_stopped_run_continues_with_what_it_has() {
+fn a_run_that_is_stopped_in_the_middle_continues_with_what_it_has() {
     if !has_sandbox() {
         return;
     }
-    let files = Files::new(2);
+    let files = Files::new(4);
     let whole = files.results("whole", json!({}));
+    let scratch = files.folder.path().join("scratch");
+    let programs = || std::fs::read_to_string(scratch.join("programs.jsonl")).unwrap_or_default();
     let mut harness = files.harness("stopped");
-    harness.scratch = Some(files.folder.path().join("scratch"));
-    harness.cancel.set();
-    assert!(matches!(harness.run::<RunCode>(json!({})), Err(StageError::Interrupted)));
+    harness.scratch = Some(scratch.clone());
+    let cancel = harness.cancel.clone();
+    // Stopped once the self-test and some samples are done.
+    let (kept, all) = (2 * PROBLEMS + 10, 2 * PROBLEMS + 2 * 4 * PROBLEMS);
+    let stopped = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let begun = Instant::now();
+            while programs().lines().count() < kept && begun.elapsed() < Duration::from_secs(120) {
+                std::thread::yield_now();
+            }
+            cancel.set();
+        });
+        harness.run::<RunCode>(json!({"workers": 2})).map(drop)
+    });
+    assert!(matches!(stopped, Err(StageError::Interrupted)), "{stopped:?}");
+    let before = programs();
+    let count = before.lines().count();
+    println!("{count} of {all} programs had run");
+    assert!((kept..all).contains(&count), "{count} of {all}");
     harness.cancel = Default::default();
-    let first = harness.run::<RunCode>(json!({})).unwrap()["results"].digest;
-    // Nothing is left to run: the same bytes, and no program runs.
-    let begun = Instant::now();
-    let second = harness.run::<RunCode>(json!({})).unwrap()["results"].digest;
-    println!("a second run took {:?}", begun.elapsed());
-    assert_eq!((first, second), (whole.digest, whole.digest));
+    assert_eq!(harness.run::<RunCode>(json!({"workers": 2})).unwrap()["results"].digest, whole.digest);
+    // No program ran again: each has one line, and those of before are the first.
+    let after = programs();
+    assert!(after.starts_with(&before));
+    assert_eq!(after.lines().collect::<std::collections::BTreeSet<_>>().len(), all);
+    assert_eq!(after.lines().count(), all);
 }
 
 /// Runs the stage in the folder that `SCORE_KILLED` names, for the test that kills it.
@@ -162,7 +180,7 @@ fn worker_of_the_killed_run() {
 }
 
 #[test]
-fn a_killed_run_loses_at_most_what_was_running_and_gives_the_same_bytes() {
+fn a_killed_run_loses_at_most_one_batch_and_gives_the_same_bytes() {
     if !has_sandbox() {
         return;
     }
@@ -215,6 +233,51 @@ fn settings_that_cannot_be_right_are_problems_of_the_manifest() {
     assert!(problems(json!({"dangerously_run_without": ["landlock"]})).is_empty());
     let repeated = json!({"ks": [1, 10, 1]}).as_object().unwrap().clone();
     assert_eq!(Kind::of::<EvalCode>().parse(&repeated).err().unwrap()[0].setting, "ks[2]");
+}
+
+#[test]
+fn memory_is_that_of_the_files_and_of_the_programs() {
+    let files = Files::new(2);
+    let cost = |settings: Value, input: &dyn Fn(&str) -> Option<InputTree>| {
+        let stage = Kind::of::<RunCode>().parse(settings.as_object().unwrap()).unwrap();
+        let ports = ["samples", "problems"].map(|port| (port.to_owned(), Default::default()));
+        let mut facts = contract::InputFacts::new(ports.into());
+        stage.observe(&mut facts, input);
+        stage.infer(&facts).cost
+    };
+    let before = cost(json!({"workers": 3, "limits": {"memory": 1 << 30}}), &|_| None);
+    assert_eq!((before.memory, before.memory_bound), (None, Some(6 << 30)));
+    let trees = [("samples", tree("samples.jsonl", &files.samples)), ("problems", files.problems.clone())];
+    let bytes: u64 = trees.iter().flat_map(|(_, tree)| &tree.files).map(|file| file.size).sum();
+    let of = |port: &str| trees.iter().find(|(name, _)| *name == port).map(|(_, tree)| tree.clone());
+    let after = cost(json!({"workers": 1}), &of);
+    assert_eq!((after.memory, after.memory_bound), (Some(bytes), Some(bytes + (1 << 30))));
+    assert_eq!(cost(json!({}), &of).memory_bound, None, "how many programs run at the same time is not known");
+    assert_eq!(score::problems::facts(&files.problems).problems.unwrap().value, PROBLEMS as u64);
+}
+
+#[test]
+fn a_report_needs_the_texts_of_few_samples() {
+    if !has_sandbox() {
+        return;
+    }
+    let files = Files::new(6);
+    let results = files.results("run", json!({}));
+    let read = score::results::Results::read(&results).unwrap();
+    let kept = read.samples.iter().filter(|sample| !sample.text.is_empty()).count();
+    // Of each problem one that passed and one of each distance.
+    assert!(kept <= 4 * PROBLEMS && kept < read.samples.len(), "{kept} of {}", read.samples.len());
+    // The report is that of all texts: each line is written again from what `results.jsonl` has.
+    let mut whole = read.clone();
+    let lines = self::read(&results, "results.jsonl");
+    for (sample, line) in whole.samples.iter_mut().zip(lines.lines()) {
+        let line: Value = serde_json::from_str(line).unwrap();
+        sample.text = line["completion"].as_str().unwrap().to_owned();
+        sample.result.detail = line["detail"].as_str().unwrap_or_default().to_owned();
+    }
+    let measure = score::eval_code::Spec::default().measure(1);
+    let report = |results| score::report::Report::new(results, None, &measure).unwrap();
+    assert_eq!(report(&read), report(&whole));
 }
 
 #[test]

@@ -103,7 +103,7 @@ impl DocumentBatch {
         self.content.value(index)
     }
 
-    /// Returns the batch itself, for reading columns that stages add.
+    /// Returns the underlying batch, for reading columns that stages add.
     pub fn batch(&self) -> &RecordBatch {
         &self.batch
     }

@@ -1,16 +1,16 @@
 //! Checks that a reader returned everything that the writer wrote: the shared implementation for every reader of a table
 //! and of plain files.
 //!
-//! The expected values are those in the footers of the Parquet files: the rows of a part, and the bytes of text of a row
-//! group (its size statistics), which are compared where all texts of the group are read. A reader that is dropped before
-//! its end (the limit of a query, a sample) is not checked.
+//! The expected values are those in the footers of the Parquet files: the rows of a part, and the bytes of text of a
+//! row group (its size statistics), which are compared if all texts of the group are read. A reader that is dropped
+//! before its end (the limit of a query, a sample) is not checked.
 
 use datafusion::arrow::array::{ArrayRef, AsArray, RecordBatch};
 use parquet::file::metadata::RowGroupMetaData;
 
 use crate::error::TableError;
 
-/// The number of rows of a file that were read so far, and the expected number.
+/// The number of rows of a file that have been read, and the expected number.
 #[derive(Debug)]
 pub(crate) struct RowCount {
     file: String,
@@ -66,7 +66,7 @@ impl RowCount {
 /// Compares all texts of a row group with the size statistics in its footer; a file without statistics passes.
 ///
 /// # Errors
-/// Returns an error if the texts have another number of bytes than was written.
+/// Returns an error if the texts have a different number of bytes from what was written.
 pub(crate) fn text_bytes(file: impl ToString, group: &RowGroupMetaData, texts: &ArrayRef) -> Result<(), TableError> {
     let written = group.columns().iter().find_map(|column| column.unencoded_byte_array_data_bytes());
     let Some(expected) = written.and_then(|bytes| u64::try_from(bytes).ok()) else { return Ok(()) };

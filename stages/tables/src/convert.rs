@@ -6,21 +6,22 @@
 //! | column | type | if it is missing or null |
 //! |---|---|---|
 //! | `content` | string | an error |
-//! | `repo_name`, `path` | string | `<file>#<row>`: the file's path in the output and the row in the file, from 0; so a document without a repository is a repository of its own, and a split by repository divides such documents one by one |
+//! | `repo_name`, `path` | string | `<file>#<row>`: the file's path in the output and the row in the file, from 0; so each document without a repository counts as a separate repository in a split by repository |
 //! | `copies` | integer, not negative | 1 |
 //! | `size` | integer, not negative | bytes of `content` |
 //! | `license` | string | null |
 //! | `id` | | always computed ([`document_id`]), because repository, path or text may have changed |
-//! | `row` | | reserved for the format: a file that has it is an error |
-//! | `rule`, `detail`, `cluster`, `witness`, `jaccard`, `_...` | | reserved for stages, which would replace them: an error; a `cluster` that an input has is kept unchanged |
+//! | `row` | | reserved for the format: an error |
+//! | `rule`, `detail`, `cluster`, `witness`, `jaccard`, `_...` | | reserved for stages, which would replace them: an error, except that a `cluster` from an input is kept unchanged |
 //!
-//! Further columns are kept; two columns of one name are an error. All files have the same columns, in any order; those of the format may be missing in some.
-//! Each file is a shard ([`ShardWriter`]): one that is larger than a part becomes several.
+//! Further columns are kept; duplicate column names are an error. All files must have the same columns, in any order;
+//! columns of the format may be missing in some files. Each file is a shard ([`ShardWriter`]), written as several parts
+//! if it is larger than a part.
 //!
 //! # Rows
 //! Any columns are allowed, with unique names, the same in all files, in any order. Each file is a part.
 //!
-//! Files without rows become a table without rows that has their columns.
+//! Files without rows become a table with their columns and no rows.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -56,11 +57,11 @@ pub struct PlainFile {
 /// Writes the documents of plain files as a table (module docs). Returns their number.
 ///
 /// # Errors
-/// Returns an error if a file does not hold documents (the error names the file, the column and the expected type), or if one cannot be read or
-/// written, or if the stage was asked to stop.
+/// Returns an error if a file does not contain documents (the error names the file, the column and the expected type)
+/// or cannot be read, the table cannot be written, or the stage was asked to stop.
 pub fn documents_from(context: &Context, files: &[PlainFile], output: &OutputTree) -> Result<u64> {
     let files = open(files)?;
-    // Near-duplicate groups that `dedup` found stay with their documents, for `split`.
+    // Near-duplicate clusters that `dedup` found are kept with their documents, for `split`.
     let has_clusters =
         context.inputs.iter().any(|(_, tree)| Table::open(tree).is_ok_and(|table| table.has_column(CLUSTER)));
     let own = |name: &str| name == CONTENT || rows_schema().column_with_name(name).is_some();
@@ -99,8 +100,8 @@ pub fn documents_from(context: &Context, files: &[PlainFile], output: &OutputTre
 /// Writes plain files as a table of rows (module docs). Returns the number of rows.
 ///
 /// # Errors
-/// Returns an error if a file is not Parquet or has other columns than the first, or if one cannot be read or written, or if the stage was asked
-/// to stop.
+/// Returns an error if a file is not Parquet, has different columns from the first, or cannot be read, the table cannot
+/// be written, or the stage was asked to stop.
 pub fn rows_from(context: &Context, files: &[PlainFile], output: &OutputTree) -> Result<u64> {
     let files = open(files)?;
     let fields = same_columns(&files, |_| true)?;
@@ -116,7 +117,7 @@ pub fn rows_from(context: &Context, files: &[PlainFile], output: &OutputTree) ->
         }
         part.finish()
     })?;
-    // Without a file there is no column either.
+    // Without files there are no columns either.
     if !files.is_empty() {
         close(output, &schema, PortType::Rows)?;
     }
@@ -160,11 +161,11 @@ fn open(files: &[PlainFile]) -> Result<Vec<Opened<'_>>> {
 /// Returns the columns that `counts` accepts, all nullable, in the order of the first file.
 ///
 /// # Errors
-/// Returns an error if a file has others.
+/// Returns an error if a file has different columns.
 fn same_columns(files: &[Opened<'_>], counts: impl Fn(&str) -> bool) -> Result<Vec<FieldRef>> {
     let columns = |file: &Opened<'_>| -> Vec<FieldRef> {
         let counted = file.schema().fields().iter().filter(|field| counts(field.name()));
-        // A column in which all is null may have no type of its own.
+        // A column that contains only nulls may have no specific type.
         counted.map(|field| Arc::new(Field::new(field.name(), plain_type(field.data_type()), true))).collect()
     };
     let Some(first) = files.first() else { return Ok(Vec::new()) };
@@ -225,7 +226,7 @@ impl<'f> Opened<'f> {
     fn missing(&self, name: &str, kind: Kind) -> StageError {
         let columns = self.schema().fields().iter().map(|field| format!("{} ({})", field.name(), field.data_type()));
         let columns = columns.collect::<Vec<_>>().join(", ");
-        let found = if columns.is_empty() { "no column".to_owned() } else { columns };
+        let found = if columns.is_empty() { "no columns".to_owned() } else { columns };
         StageError::new(format!("file '{}' has no column '{name}' of type {}", self.name, kind.name()))
             .hint(format!("it has {found}"))
     }
@@ -255,7 +256,7 @@ impl<'f> Opened<'f> {
         self.reader.read(File::open(self.location)?, None).map_err(|error| self.damaged(error))
     }
 
-    /// Returns the columns of a batch that `schema` has, in its order and with its types.
+    /// Returns the columns of a batch that are in `schema`, in its order and with its types.
     fn values(&self, batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
         let column = |field: &FieldRef| {
             let column = batch.column_by_name(field.name()).ok_or_else(|| self.damaged("a column is missing"))?;
@@ -266,7 +267,7 @@ impl<'f> Opened<'f> {
         RecordBatch::try_new_with_options(schema.clone(), columns, &options).map_err(|error| self.damaged(error))
     }
 
-    /// Writes the documents of the file. Returns how many there are, and how many had another id.
+    /// Writes the documents of the file. Returns their number, and the number of those that had a different id.
     fn documents(&self, context: &Context, further: &[FieldRef], output: &OutputTree) -> Result<(u64, u64)> {
         let mut shard = ShardWriter::with_columns(output, self.shard()?, further);
         let further: SchemaRef = Arc::new(Schema::new(further.to_vec()));
@@ -280,7 +281,7 @@ impl<'f> Opened<'f> {
             for index in 0..batch.num_rows() {
                 let Some(content) = columns.content.as_ref().and_then(|column| text(column, index)) else {
                     return Err(StageError::new(format!("file '{}' has no '{CONTENT}' in row {row}", self.name))
-                        .hint("every document needs a text; write an empty one as \"\""));
+                        .hint("every document needs content; write \"\" for an empty document"));
                 };
                 let place = format!("{}#{row}", self.name);
                 let text = |column: &'_ Option<StringViewArray>| {
@@ -331,7 +332,7 @@ struct Columns {
 
 impl Columns {
     fn of(batch: &RecordBatch) -> Result<Self, datafusion::arrow::error::ArrowError> {
-        // A number that does not fit is an error, not a null.
+        // A number that does not fit the type is an error, not a null.
         let options = CastOptions { safe: false, ..CastOptions::default() };
         let column = |name: &str, kind: Kind, ty: &DataType| {
             let found = batch.column_by_name(name).filter(|column| kind.holds(column.data_type()));

@@ -1,4 +1,4 @@
-//! Reads a part: rows with `content` joined by position, one row group of text at a time.
+//! Reads a part: its rows, with `content` joined by position, one row group of text at a time.
 
 use std::fs::File;
 use std::ops::Range;
@@ -18,8 +18,8 @@ use crate::error::TableError;
 use crate::format::{CONTENT, ROW, TEXT_GROUP_ROWS};
 use crate::table::{Part, footer, open, with_content};
 
-/// The documents of a part in order, in batches of rows of one row group of text each (at most about
-/// [`crate::TEXT_GROUP_BYTES`] of content). Texts that no row points to are skipped; without `content` among the columns the text file is not opened.
+/// The documents of a part in order, in batches whose texts are in one row group (at most about [`crate::TEXT_GROUP_BYTES`] of content).
+/// Texts that no row refers to are skipped. If `content` is not among the columns, the text file is not opened.
 pub struct Documents {
     part: String,
     rows: ParquetRecordBatchReader,
@@ -51,8 +51,8 @@ impl Part {
     /// Reads all documents with these columns, in this order.
     ///
     /// # Errors
-    /// Returns an error if a file cannot be opened or has no such column; each batch, when it cannot be read; the end, when not all of
-    /// [`Part::row_count`] rows were read.
+    /// Returns an error if a file cannot be opened or has no such column. A batch is an error if it cannot be read; the end is an error if
+    /// not all of [`Part::row_count`] rows were read.
     pub fn read(&self, columns: &[&str]) -> Result<Documents, TableError> {
         let all = with_content(&self.rows_schema);
         let fields = columns.iter().map(|name| {
@@ -106,7 +106,7 @@ impl Documents {
         self.project(&batch).map(Some)
     }
 
-    /// Returns the next rows that point into one row group of text, and its number.
+    /// Returns the next rows whose texts are in one row group, and its number.
     fn next_group(&mut self) -> Result<Option<(RecordBatch, usize)>, TableError> {
         let mut pending = match self.pending.take() {
             Some(batch) => batch,
@@ -118,7 +118,7 @@ impl Documents {
         let text = self.text.as_ref().ok_or_else(|| self.fault("no text"))?;
         let first = positions(&pending).value(0) as usize;
         let group = text.groups.partition_point(|group| group.end <= first);
-        let end = text.groups.get(group).ok_or_else(|| self.fault(format!("row {first} is past its end")))?.end;
+        let end = text.groups.get(group).ok_or_else(|| self.fault(format!("row {first} does not exist")))?.end;
         let last = |batch: &RecordBatch| positions(batch).values().last().map_or(0, |row| *row as usize);
         while last(&pending) < end {
             match self.pull()? {

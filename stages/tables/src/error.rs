@@ -1,4 +1,4 @@
-//! Errors of trees that are not tables and of tables that cannot be read.
+//! Errors for trees that are not tables and for tables that cannot be read.
 
 use contract::StageError;
 use datafusion::error::DataFusionError;
@@ -7,13 +7,13 @@ use parquet::errors::ParquetError;
 /// An error of reading a table.
 #[derive(Debug, thiserror::Error)]
 pub enum TableError {
-    /// A file that a table does not have.
+    /// A file that does not belong to a table.
     #[error("the input is not a table: unexpected file '{path}'")]
     Foreign {
-        /// The place in the tree.
+        /// The path in the tree.
         path: String,
     },
-    /// A part without its rows or without its text.
+    /// A part whose rows or text are missing.
     #[error("the table's part '{part}' has no '{missing}'")]
     Half {
         /// The part.
@@ -21,10 +21,10 @@ pub enum TableError {
         /// The file that is missing.
         missing: String,
     },
-    /// A column that is missing, or not of the type that the format says.
+    /// A column that is missing, or does not have the type that the format requires.
     #[error("the table's file '{file}' has no column '{column}' of type {expected}")]
     Column {
-        /// The content of the file.
+        /// The name of the file.
         file: String,
         /// The column.
         column: String,
@@ -38,7 +38,7 @@ pub enum TableError {
         part: String,
     },
     /// `row` does not ascend, or points past the text.
-    #[error("the table's part '{part}' does not match its text: {why}")]
+    #[error("the table's part '{part}' does not match its text file: {why}")]
     Rows {
         /// The part.
         part: String,
@@ -48,7 +48,7 @@ pub enum TableError {
     /// A reader that ended before the last row, or returned other text than was written.
     #[error("read {found} {what} of the table's file '{file}', expected {expected}")]
     Incomplete {
-        /// The content of the file.
+        /// The name of the file.
         file: String,
         /// The counted unit.
         what: &'static str,
@@ -60,7 +60,7 @@ pub enum TableError {
     /// The file is not a Parquet file, or is damaged.
     #[error("cannot read '{file}' of the table: {error}")]
     Parquet {
-        /// The content of the file.
+        /// The name of the file.
         file: String,
         /// The message of the reader.
         error: ParquetError,

@@ -27,9 +27,9 @@ pub enum Format {
     JsonLines,
 }
 
-/// Writes a table of documents (all columns but `row`, `content` among them) or of rows into the directory `destination`,
-/// which is created: one file for each part with exactly its rows; for a table without rows one file, `empty`, with its columns. Holds
-/// about a row group of text ([`TEXT_GROUP_BYTES`]) in memory. Returns the number of rows.
+/// Writes a table of documents (all columns except `row`, but including `content`) or of rows to the directory `destination`, which is
+/// created: one file for each part with exactly its rows; for a table without rows, one file `empty` with its columns. Keeps about one row
+/// group of text ([`TEXT_GROUP_BYTES`]) in memory. Returns the number of rows.
 ///
 /// # Errors
 /// Returns an error if the tree is not a table, or a file cannot be read to its end or written.
@@ -43,7 +43,7 @@ pub fn export(tree: &InputTree, destination: &Path, format: Format) -> Result<u6
     Ok(rows)
 }
 
-/// Returns whether a tree contains a table that this program wrote, of documents or of rows. It depends on the files alone, so that equal
+/// Returns whether a tree contains a table, of documents or of rows, that this program wrote. It depends on the files alone, so that equal
 /// trees have equal results, whatever the declared type of the port.
 pub fn is_table(tree: &InputTree) -> bool {
     let is_rows = |file: &&InputFile| file.path.as_str().starts_with("rows/");

@@ -1,4 +1,4 @@
-//! Runs row-wise stages: filters each part alone, and writes every row to either the kept or the dropped output.
+//! Runs row-wise stages: filters each part separately, and writes every row to either the kept or the dropped output.
 
 use std::collections::BTreeMap;
 
@@ -66,10 +66,10 @@ impl Attrition {
 
 /// Runs a row-wise plan over the input table and writes outputs `documents` and `dropped`.
 ///
-/// `plan` receives the documents of one part (all columns, `row` and `content` among them) and adds a nullable string
-/// column `rule` and optionally `detail`; it must keep the order and the column `row`, and return every row once. Rows
-/// with a rule are dropped. Columns that the plan adds become columns of the table, except those whose name begins with
-/// `_`: those are for `observe`, which is called with each batch that the plan returns (without `content`), on any thread.
+/// `plan` receives the documents of one part (all columns, including `row` and `content`) and adds a nullable string column `rule` and
+/// optionally `detail`; it must keep the order and the column `row`, and return every row once. Rows with a rule are dropped. Columns that
+/// the plan adds become columns of the table, except those whose name begins with `_`: those are for `observe`, which is called with each
+/// batch that the plan returns (without `content`), on any thread.
 ///
 /// # Errors
 /// Returns an error of the plan or of writing, or an error if the plan loses rows or the stage was asked to stop.
@@ -182,7 +182,7 @@ fn plain_field(field: &Field) -> Field {
     Field::new(field.name(), ty.clone(), true)
 }
 
-/// Returns the columns of the kept rows: the table's, then those that the plan adds, `row` last.
+/// Returns the columns of the kept rows: those of the table, then those that the plan adds, and `row` last.
 fn kept_schema(old: &Schema, planned: &Schema) -> SchemaRef {
     let is_new = |name: &str| {
         !matches!(name, RULE | DETAIL | CONTENT) && !name.starts_with('_') && old.column_with_name(name).is_none()

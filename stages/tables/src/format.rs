@@ -29,14 +29,14 @@ pub const CONTENT: &str = "content";
 pub const RULE: &str = "rule";
 /// Column of the value that the rule measured, or null.
 pub const DETAIL: &str = "detail";
-/// Column of near-duplicate groups: equal for documents of one group, null without one.
+/// Column of near-duplicate clusters: equal for documents of one cluster, null for documents without duplicates.
 pub const CLUSTER: &str = "cluster";
 /// Column of the id of the document that is kept instead of a duplicate.
 pub const WITNESS: &str = "witness";
 /// Column of the similarity of a duplicate and its witness.
 pub const JACCARD: &str = "jaccard";
 
-/// Returns whether a stage writes a column of this name, or computes with one: it would silently replace another program's.
+/// Returns whether a stage writes a column of this name, or computes with one, which would silently replace a column of another program.
 pub(crate) fn is_reserved(name: &str) -> bool {
     [ROW, RULE, DETAIL, CLUSTER, WITNESS, JACCARD].contains(&name) || name.starts_with('_')
 }
@@ -45,7 +45,7 @@ pub(crate) fn is_reserved(name: &str) -> bool {
 pub const PART_TEXT_BYTES: usize = 128 << 20;
 /// The number of rows after which a shard starts a new part.
 pub const PART_ROWS: usize = 1 << 17;
-/// The number of bytes of text in a row group, which a reader keeps in memory at a time (one document more if it does not fit).
+/// The number of bytes of text in a row group, which a reader keeps in memory at a time (more only if a single document is larger).
 pub const TEXT_GROUP_BYTES: usize = 8 << 20;
 /// The maximum number of rows in a row group of text.
 pub const TEXT_GROUP_ROWS: usize = 8192;
@@ -141,7 +141,7 @@ pub(crate) fn text_options() -> Result<ArrowWriterOptions> {
         .set_dictionary_enabled(false)
         // The bytes of text of each row group, which readers compare with what they read.
         .set_statistics_enabled(EnabledStatistics::Chunk)
-        // The size of a page is looked at once a write batch: short ones keep pages near their limit.
+        // The page size is checked once per write batch: small batches keep pages near their limit.
         .set_write_batch_size(16)
         .set_data_page_size_limit(1 << 20)
         .build();

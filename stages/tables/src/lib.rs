@@ -1,4 +1,4 @@
-//! Tables: the format of documents between stages, and how a data stage's plan runs over them.
+//! Tables: the format of documents between stages, and the plans of data stages over them.
 //!
 //! # The format
 //! A table of documents is a tree of two directories of Parquet files, with one file in each for each part:
@@ -18,28 +18,28 @@
 //! | `row` | uint32 | position of the document in the text part of the same name |
 //! | `content` | string | the file |
 //!
-//! DuckDB, pandas and polars can open `rows/` directly. Within a part `row` ascends, but not all rows of the text need
-//! be present: a stage that drops or annotates rows writes a new `rows/` and links the same `text/` files
-//! ([`contract::OutputTree::link`]). A text file may therefore contain documents that the table does not have. It is a Parquet
-//! file, but has another extension: a program that reads `**/*.parquet` of the tree finds exactly the table's rows, and
-//! [`export()`] writes a directory in which each row has its `content`. Equal rows of an export have equal ids, so an id need not be unique.
+//! DuckDB, pandas and polars can open `rows/` directly. Within a part `row` ascends, but some rows of the text may be missing: a stage that
+//! drops or annotates rows writes a new `rows/` and links the same `text/` files ([`contract::OutputTree::link`]). A text file may
+//! therefore contain documents that the table does not contain. It is a Parquet file, but has another extension: a program that reads
+//! `**/*.parquet` of the tree finds exactly the table's rows, and [`export()`] writes a directory in which each row has its `content`.
+//! Equal rows of an export have equal ids, so an id need not be unique.
 //!
-//! A part contains rows of one source shard in the source's order, at most [`PART_TEXT_BYTES`] of text (one document more
-//! if it does not fit) and [`PART_ROWS`] rows, and is named `<first 16 digits of the shard's digest>-<number>`. The
-//! order of a table is the order of its part names, then `row`. A part with no row left is not in the tree, in neither
-//! directory. A table without rows has one part, [`EMPTY_PART`], whose files have the table's columns and no rows ([`close`]),
-//! so that a query finds its columns before the first row is rejected or dropped.
+//! A part contains rows of one source shard in the source's order, at most [`PART_TEXT_BYTES`] of text (one document more if it does not
+//! fit) and [`PART_ROWS`] rows, and is named `<first 16 digits of the shard's digest>-<number>`. The order of a table is the order of its
+//! part names, then `row`. A part whose rows were all dropped is absent from both directories. A table without rows has one part,
+//! [`EMPTY_PART`], whose files have the table's columns and no rows ([`close`]), so that a query finds its columns before the first row is
+//! rejected or dropped.
 //!
 //! A table of rows ([`contract::PortType::Rows`]: what was dropped or rejected, and why) is the directory `rows/` alone,
 //! with other columns.
 //!
-//! Bytes are determined by the rows: the writer's name is fixed, text is zstd level 1 in row groups of
-//! [`TEXT_GROUP_BYTES`], so that a reader keeps one group in memory at a time. Text has no dictionary; its statistics contain the bytes
-//! of each row group.
+//! The bytes are determined by the rows: the writer's name is fixed, and text is compressed with zstd level 1 in row groups of
+//! [`TEXT_GROUP_BYTES`], of which a reader keeps one in memory at a time. Text has no dictionary; its statistics contain the bytes of each
+//! row group.
 //!
-//! Every reader compares what it returns with what was written: an end before the last row of a part is an error,
-//! in every reader. The bytes of text are compared for each row group all of whose texts are read; if some of its rows
-//! are dropped, the reader only checks that each row has a text.
+//! Every reader compares the returned data with what was written: an end before the last row of a part is always an error. The bytes of
+//! text are compared for each row group all of whose texts are read; if some of its rows are dropped, the reader only checks that each row
+//! has a text.
 //!
 //! # Plans
 //! A row-wise stage calls [`filter()`] with a DataFusion plan that adds a nullable `rule`; rows with a rule are dropped.

@@ -1,7 +1,7 @@
-//! Reads plain Parquet files, which other programs wrote, whatever the sizes of their texts.
+//! Reads plain Parquet files of other programs, whatever the sizes of their strings.
 //!
-//! Strings and bytes are read as views of the decoded pages, which a batch of any size fits: an array with offsets of 32 bits
-//! ends at 2 GiB. A batch has few rows and a bounded number of bytes, but at least one row.
+//! Strings and bytes are read as views of the decoded pages, which have no size limit; an array with 32-bit offsets is limited to 2 GiB. A
+//! batch has few rows and a bounded number of bytes, but at least one row.
 
 use std::fs::File;
 use std::sync::Arc;
@@ -36,7 +36,7 @@ impl PlainReader {
     /// # Errors
     /// Returns an error if the file has no valid Parquet footer.
     pub fn open(file: &File) -> Result<Self, ParquetError> {
-        // The types that the writer meant (a string in 64 bits, a dictionary) are ignored: they are all strings.
+        // The types that the writer intended (64-bit strings, dictionaries) are ignored: all of them are strings.
         let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
         let metadata = ArrowReaderMetadata::load(file, options.clone())?;
         let schema = metadata.schema().clone();
@@ -82,7 +82,7 @@ impl PlainReader {
 /// The rows of a plain file in batches, with strings and bytes as views.
 ///
 /// # Errors
-/// Each item, when the file cannot be read; the end, when the number of rows is not the one in the footer.
+/// An item is an error if the file cannot be read; the end is an error if the number of rows differs from that in the footer.
 pub struct PlainBatches {
     reader: ParquetRecordBatchReader,
     rest: Option<RecordBatch>,
@@ -127,9 +127,9 @@ fn batch_rows(metadata: &ParquetMetaData, mask: &ProjectionMask) -> usize {
     (BATCH_BYTES / largest.max(1)).clamp(1, BATCH_ROWS as u64) as usize
 }
 
-/// Returns how many of the first rows have at most `limit` bytes of strings and bytes; at least one, if there is one.
+/// Returns how many of the first rows have at most `limit` bytes of strings and binary values; at least one, if there are rows.
 fn rows_within(batch: &RecordBatch, limit: u64) -> usize {
-    // A view begins with the length of its value, in 32 bits.
+    // A view begins with the 32-bit length of its value.
     let views: Vec<&[u128]> = batch
         .columns()
         .iter()

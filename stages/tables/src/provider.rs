@@ -1,4 +1,4 @@
-//! The tables of the store as DataFusion tables: one partition for each thread; text is read only if a query needs it.
+//! The tables of the store as DataFusion tables: one partition per thread. Text is read only if a query needs it.
 
 use std::sync::Arc;
 
@@ -20,8 +20,8 @@ use crate::error::TableError;
 use crate::rows::{RowsInput, RowsTable};
 use crate::table::{Part, Table, with_content};
 
-/// The parts of a table, in order. A scan has at most as many partitions as the session has threads; each partition reads
-/// adjacent parts one after another, in order, so that a scan has only one open part per thread.
+/// The parts of a table, in order. A scan has at most as many partitions as the session has threads; each partition
+/// reads adjacent parts one after another, in order, so that only one part per thread is open.
 #[derive(Debug, Clone)]
 pub struct FilesProvider {
     parts: Vec<Source>,

@@ -43,7 +43,7 @@ pub enum AnswerFormat {
 
 /// The maximum number of rows that a text table shows.
 pub const TABLE_ROWS: usize = 10_000;
-/// The maximum memory of these rows, in bytes.
+/// The maximum memory of the rows of a text table, in bytes.
 const TABLE_BYTES: usize = 64 << 20;
 
 /// Whether a result was written completely.
@@ -73,7 +73,7 @@ pub enum QueryError {
 }
 
 impl From<DataFusionError> for QueryError {
-    /// Classifies an error: the query is invalid, unless the error comes from reading or from the machine.
+    /// Classifies an error: the query is invalid, unless the error is caused by reading or by the machine.
     fn from(error: DataFusionError) -> Self {
         match error.find_root() {
             DataFusionError::IoError(_)
@@ -91,7 +91,7 @@ impl From<DataFusionError> for QueryError {
     }
 }
 
-/// Returns the message of an error without DataFusion's names of error kinds and of our catalog.
+/// Returns the message of an error without DataFusion's names of error kinds and without the catalog name.
 fn plain(error: &DataFusionError) -> String {
     let text = match error {
         DataFusionError::SQL(error, _) => match &**error {
@@ -107,7 +107,7 @@ fn plain(error: &DataFusionError) -> String {
     text.replace(&format!("{CATALOG}.{SCHEMA}."), "")
 }
 
-/// Writes the result and keeps the first write error: the format writers return only its text.
+/// Writes the result and keeps the first write error, because the format writers return only its text.
 struct Output<W> {
     out: W,
     failed: Option<io::Error>,
@@ -117,7 +117,7 @@ impl<W: Write> Output<W> {
     fn kept<T>(&mut self, done: io::Result<T>) -> io::Result<T> {
         done.map_err(|error| {
             let kind = error.kind();
-            // It is asked for again where it was not a failure.
+            // An interrupted write is retried, so it is not a failure.
             if kind != io::ErrorKind::Interrupted {
                 self.failed.get_or_insert(error);
             }
@@ -205,7 +205,7 @@ impl Query {
         let state = context.state();
         let statement = state.sql_to_statement(sql, &state.config().options().sql_parser.dialect);
         let statement = statement.map_err(|error| match error.find_root() {
-            DataFusionError::NotImplemented(_) => QueryError::Invalid("only one query can run at a time".to_owned()),
+            DataFusionError::NotImplemented(_) => QueryError::Invalid("only one query can be run at a time".to_owned()),
             DataFusionError::Plan(_) => QueryError::Invalid("the query is empty".to_owned()),
             _ => error.into(),
         })?;
@@ -267,12 +267,12 @@ impl Query {
                     batches.push(RecordBatch::new_empty(schema));
                 }
                 let text = pretty_format_batches(&batches).map_err(arrow)?;
-                // Rows hold what anyone wrote.
+                // Rows contain untrusted text.
                 writeln!(out, "{}", printable(&text.to_string(), &[])).map_err(QueryError::Output)?;
             }
             AnswerFormat::Csv => {
                 let mut writer = csv::Writer::new(&mut *out);
-                // The header is there even where no row is.
+                // The header is written even if there are no rows.
                 writer.write(&RecordBatch::new_empty(schema)).map_err(arrow)?;
                 self.stream(plan, |batch| writer.write(&batch).map(|()| true).map_err(arrow))?;
             }

@@ -96,7 +96,7 @@ impl<'a> RowsPart<'a> {
         self.rows.write(batch)
     }
 
-    /// Finishes the part. Without rows it is not in the tree, otherwise its text is linked. Returns the number of its rows.
+    /// Finishes the part. Without rows it is not in the tree; otherwise its text is linked. Returns the number of its rows.
     ///
     /// # Errors
     /// See [`RowsFile::finish`].
@@ -110,8 +110,8 @@ impl<'a> RowsPart<'a> {
     }
 }
 
-/// Finishes a table of documents or of rows: a table without rows gets the part [`EMPTY_PART`], which contains its columns. Call
-/// it when all parts of the output are finished.
+/// Finishes a table of documents or of rows: if it has no rows, adds the part [`EMPTY_PART`], which contains its columns. Call it when all
+/// parts of the output are finished.
 ///
 /// # Errors
 /// Returns an error if the part cannot be written.
@@ -127,7 +127,7 @@ pub fn close(output: &OutputTree, schema: &SchemaRef, port: PortType) -> Result<
     Ok(())
 }
 
-/// Returns a Parquet file without rows.
+/// Creates a Parquet file without rows.
 fn parquet_file<'a>(file: OutputFile<'a>, schema: &SchemaRef, options: ArrowWriterOptions) -> Result<OutputFile<'a>> {
     let writer = ArrowWriter::try_new_with_options(file, schema.clone(), options).map_err(write_error)?;
     writer.into_inner().map_err(write_error)
@@ -149,7 +149,7 @@ pub(crate) struct RowsInput {
     pub(crate) file: InputFile,
     /// The name of the part.
     pub(crate) name: String,
-    /// The rows.
+    /// The number of rows.
     pub(crate) row_count: u64,
 }
 
@@ -157,7 +157,7 @@ impl RowsTable {
     /// Opens the table of a tree whose files are all in `rows/`. Reads the footers, no data.
     ///
     /// # Errors
-    /// Returns an error if a file does not belong to a table, a footer is damaged, or files differ in their columns.
+    /// Returns an error if a file does not belong to a table, a footer is damaged, or the columns of files differ.
     pub(crate) fn open(tree: &InputTree) -> Result<Option<Self>, TableError> {
         if tree.files.is_empty() || tree.files.iter().any(|file| !file.path.as_str().starts_with("rows/")) {
             return Ok(None);
@@ -187,7 +187,7 @@ impl RowsInput {
     /// Returns the rows in batches.
     ///
     /// # Errors
-    /// Returns an error if the file cannot be opened; each batch, when it cannot be read; the end, when rows are missing.
+    /// Returns an error if the file cannot be opened. A batch is an error if it cannot be read; the end is an error if rows are missing.
     pub(crate) fn read(&self) -> Result<Batches, TableError> {
         Batches::open(&self.file, self.row_count)
     }
@@ -223,7 +223,7 @@ impl Iterator for Batches {
 /// open at a time.
 ///
 /// # Errors
-/// Returns an error if a footer cannot be read; each batch, when a file cannot be read, or ends before its last row.
+/// Returns an error if a footer cannot be read. A batch is an error if a file cannot be read or ends before its last row.
 pub fn read_rows(tree: &InputTree) -> Result<impl Iterator<Item = Result<RecordBatch, TableError>> + '_, TableError> {
     let counts: Vec<_> =
         tree.below("rows").map(|file| Ok((file, row_count(&footer(file)?)))).collect::<Result<_, TableError>>()?;

@@ -28,11 +28,11 @@ pub struct Session {
 }
 
 impl Session {
-    /// Creates a session for plans over all parts: as many partitions, and open parts, at a time as the stage has threads. The order of rows of a plan
-    /// over several partitions is determined only by a sort.
+    /// Creates a session for plans over all parts, with as many partitions and open parts as the stage has threads. The
+    /// rows of a plan over several partitions have a defined order only after a sort.
     ///
     /// # Errors
-    /// Returns an error if the spill directory or the threads cannot be made.
+    /// Returns an error if the spill directory or the threads cannot be created.
     pub fn new(context: &Context) -> Result<Self> {
         let threads = context.resources.threads.max(1);
         let runtime = Builder::new_multi_thread().worker_threads(threads).enable_all().build()?;
@@ -42,11 +42,11 @@ impl Session {
     /// Creates a session for queries outside a stage, with these resources and a directory to spill into.
     ///
     /// # Errors
-    /// Returns an error if the spill directory or the threads cannot be made.
+    /// Returns an error if the spill directory or the threads cannot be created.
     pub(crate) fn standalone(resources: Resources, scratch: &Path) -> Result<Self> {
         let threads = resources.threads.max(1);
         let runtime = Builder::new_multi_thread().worker_threads(threads).enable_all().build()?;
-        // A row may hold a whole file, and a query may pair all rows with all.
+        // A row may contain a whole file, and a query may combine all rows with all others.
         let config = config(threads).with_batch_size(512);
         Self::of(Cancel::default(), config, memory_in(scratch, resources.memory)?, runtime)
     }
@@ -92,7 +92,7 @@ impl Session {
         self.runtime.block_on(work)
     }
 
-    /// Runs a plan and calls `each` with its batches as they come.
+    /// Runs a plan and calls `each` with its batches as they arrive.
     ///
     /// # Errors
     /// Returns an error of the plan or of `each`, or an error if the stage was asked to stop.
@@ -122,7 +122,7 @@ impl Session {
 }
 
 fn config(partitions: usize) -> SessionConfig {
-    // Batches of several megabytes of text are cut by the reader; DataFusion is not to glue them together.
+    // The reader already limits batches to several megabytes of text; DataFusion must not combine them.
     SessionConfig::new().with_target_partitions(partitions).with_coalesce_batches(false).with_information_schema(false)
 }
 

@@ -22,9 +22,9 @@ pub struct Table {
 pub struct Part {
     /// The name, the same in both directories.
     pub name: String,
-    /// Its Parquet file of rows.
+    /// The Parquet file of its rows.
     pub rows: InputFile,
-    /// Its Parquet file of texts.
+    /// The Parquet file of its texts.
     pub text: InputFile,
     /// The number of its rows.
     pub row_count: u64,
@@ -33,11 +33,11 @@ pub struct Part {
 }
 
 impl Table {
-    /// Opens the table of a tree. Reads the footers of the `rows/` parts, no data.
+    /// Opens the table of a tree. Reads only the footers of the `rows/` parts, no data.
     ///
     /// # Errors
-    /// Returns an error if the tree is not a table: an unexpected file, half a part, parts that differ in columns, columns of the format
-    /// missing or of another type, a damaged footer.
+    /// Returns an error if the tree is not a table: an unexpected file, an incomplete part, parts with different columns, a column of the
+    /// format that is missing or of another type, or a damaged footer.
     pub fn open(tree: &InputTree) -> Result<Self, TableError> {
         let mut halves: BTreeMap<String, (Option<InputFile>, Option<InputFile>)> = BTreeMap::new();
         for file in &tree.files {
@@ -64,7 +64,7 @@ impl Table {
         if let Some(part) = parts.iter().find(|part| part.rows_schema.fields() != rows_schema.fields()) {
             return Err(TableError::Columns { part: part.name.clone() });
         }
-        // The part of an empty table is there for its columns.
+        // The part of an empty table only provides its columns.
         parts.retain(|part| part.row_count > 0);
         Ok(Self { parts, rows_schema })
     }

@@ -32,7 +32,7 @@ pub struct Document<'a> {
     pub content: &'a str,
 }
 
-/// Writes the documents of one source shard, in the order in which they are given, as the parts of the shard.
+/// Writes the documents of one source shard, in the given order, as the parts of the shard.
 pub struct ShardWriter<'a> {
     output: &'a OutputTree,
     shard: Digest,
@@ -95,7 +95,7 @@ impl Further {
     }
 }
 
-/// Returns the columns of `rows/` with further ones, which come before `row`.
+/// Returns the columns of `rows/` with further columns, which come before `row`.
 pub(crate) fn documents_schema(further: &[FieldRef]) -> SchemaRef {
     let own = rows_schema();
     let (row, before) = own.fields().iter().cloned().partition::<Vec<_>, _>(|field| field.name() == ROW);
@@ -104,7 +104,7 @@ pub(crate) fn documents_schema(further: &[FieldRef]) -> SchemaRef {
 }
 
 impl<'a> ShardWriter<'a> {
-    /// Creates the writer of the shard with this digest; without a document nothing is written.
+    /// Creates the writer of the shard with this digest; without documents nothing is written.
     pub fn new(output: &'a OutputTree, shard: Digest) -> Self {
         Self::with_columns(output, shard, &[])
     }
@@ -200,7 +200,7 @@ impl Group {
         self.copies.append_value(copies);
         self.size.append_value(size);
         self.license.append_option(license);
-        // A part holds at most PART_ROWS documents.
+        // A part contains at most PART_ROWS documents.
         self.row.append_value(row as u32);
         self.content.append_value(content);
         self.documents += 1;

@@ -1,7 +1,7 @@
 //! Times the stages `tokenizer` and `pack` on an export's files: `throughput EXPORT_FOLDER OUTPUT_FOLDER VOCABULARY [THREADS]`.
 //!
-//! Prints one JSON object a line; `benches/tokenizer/compare.py` runs it beside the peer. The table is written first and
-//! is not timed. Peak memory is of the whole process (`VmHWM`), as far as it had come at the end of the stage.
+//! Prints one JSON object per line; `benches/tokenizer/compare.py` runs it beside the peer. The table is written first and is not timed.
+//! Peak memory is that of the whole process (`VmHWM`) up to the end of the stage.
 
 use std::error::Error;
 use std::fs::{self, File};
@@ -65,7 +65,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// A table of the export's documents, a shard a file, and the bytes of its text.
+/// Returns a table of the export's documents, one shard per file, and the bytes of its text.
 fn table(export: &Path, folder: &Path) -> Result<(InputTree, u64), Box<dyn Error>> {
     let outputs = Outputs::stage(folder, ["documents".to_owned()])?;
     let mut shards = fs::read_dir(export)?.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<PathBuf>>>()?;
@@ -98,7 +98,7 @@ fn table(export: &Path, folder: &Path) -> Result<(InputTree, u64), Box<dyn Error
     Ok((InputTree { digest: tree.digest(), files }, bytes))
 }
 
-/// The process's peak resident memory in MiB; 0 where the system does not say.
+/// Returns the process's peak resident memory in MiB; 0 if the system does not report it.
 fn peak() -> Result<u64, Box<dyn Error>> {
     let Ok(status) = fs::read_to_string("/proc/self/status") else { return Ok(0) };
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));

@@ -1,7 +1,7 @@
 //! GPT-2's alphabet: each of the 256 bytes as a printable character, so that a vocabulary of byte strings can be written as text.
 //!
-//! Bytes that print in Latin-1 (`!` to `~`, `¡` to `¬`, `®` to `ÿ`) stand for themselves; the other 68, in order, are
-//! the characters from U+0100 on: a space is `Ġ`, a newline `Ċ`. (`bytes_to_unicode` of GPT-2's encoder.)
+//! Bytes that print in Latin-1 (`!` to `~`, `¡` to `¬`, `®` to `ÿ`) represent themselves; the other 68 are represented, in order, by the
+//! characters from U+0100 on: a space is `Ġ`, a newline `Ċ`. (`bytes_to_unicode` of GPT-2's encoder.)
 
 use std::sync::LazyLock;
 

@@ -11,7 +11,7 @@ use tables::{CONTENT, ID, Part};
 pub struct Strings(StringArray);
 
 impl Strings {
-    /// Returns all of them.
+    /// Returns an iterator over them.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &str> {
         (0..self.0.len()).map(|row| self.0.value(row))
     }
@@ -20,7 +20,8 @@ impl Strings {
 /// Reads the ids and texts of a part, a batch at a time.
 ///
 /// # Errors
-/// Returns an error if the part cannot be opened; each batch, when it cannot be read or a row lacks its id or text.
+/// Returns an error if the part cannot be opened. A batch is an error if it cannot be read or a row lacks its id or
+/// text.
 pub fn texts(part: &Part) -> Result<impl Iterator<Item = Result<(Strings, Strings)>>> {
     Ok(part.read(&[ID, CONTENT])?.map(|batch| {
         let batch = batch?;

@@ -130,7 +130,7 @@ impl<W: Write> IndexWriter<W> {
     }
 }
 
-/// The documents of an input tree, read through a memory map.
+/// The index of the documents of an input tree, read through a memory map.
 #[derive(Debug)]
 pub struct DocumentIndex {
     map: Mmap,
@@ -146,7 +146,7 @@ impl DocumentIndex {
         let input = tree.required(FILE)?;
         let file = File::open(&input.location).map_err(|error| StageError::io(format!("open {FILE}"), &error))?;
         // SAFETY: a file of an input tree is immutable: the store makes it read-only once it is written and never
-        // changes or truncates it, so the map's bytes stay as they are for as long as the map lives.
+        // changes or truncates it, so the bytes of the map do not change while the map exists.
         let map = unsafe { Mmap::map(&file) }.map_err(|error| StageError::io(format!("map {FILE}"), &error))?;
         let header = Header::decode(&map).ok_or_else(|| malformed("its header is invalid"))?;
         let records = header.documents.checked_mul(RECORD_SIZE as u64);
@@ -177,7 +177,7 @@ impl DocumentIndex {
     /// Returns the document that contains a token of the stream (from 0), and its number; `None` past the last document.
     pub fn at(&self, token: u64) -> Option<(usize, Entry)> {
         let (mut low, mut high) = (0, self.documents());
-        // The documents below `low` start at the token or before it, those from `high` on after it.
+        // The documents below `low` start at or before the token, those from `high` on start after it.
         while low < high {
             let middle = low + (high - low) / 2;
             if self.get(middle)?.start <= token { low = middle + 1 } else { high = middle }

@@ -11,7 +11,7 @@
 //! | [`pack`] | the stage kind `pack` |
 //! | [`packed`] | `PackedTokens`, the file that training reads |
 //! | [`permutation`] | a shuffle that needs no memory |
-//! | [`index`] | `DocumentIndex`, the positions of the documents in it |
+//! | [`index`] | `DocumentIndex`, the positions of the documents in the packed tokens |
 
 pub mod alphabet;
 mod documents;

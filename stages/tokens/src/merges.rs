@@ -1,26 +1,24 @@
 //! Learns the merges of byte-pair encoding from counted words (Sennrich et al., 2016).
 //!
-//! Each word is a sequence of symbols, at first its bytes. Repeatedly, the pair of adjacent symbols that occurs most
-//! often is replaced everywhere by a new symbol, until the vocabulary is full. Exactly:
+//! Each word is a sequence of symbols, initially its bytes. Repeatedly, the pair of adjacent symbols that occurs most often is replaced
+//! everywhere by a new symbol, until the vocabulary is full. The exact rules:
 //!
-//! - a pair's count is the sum of the counts of its words, once for each occurrence in a word; counts are 64-bit, because
-//!   32 bits overflow on some tens of gigabytes of code;
-//! - among equal counts, the pair with the smaller left id is taken, then the one with the smaller right id;
-//! - within a word pairs are merged from left to right;
-//! - two pairs may spell one string; it has one id, that of the first;
-//! - a pair that is already a merge and comes up again by such a second spelling is merged at once, because encoding
-//!   would do so;
-//! - a pair whose bytes together are more than [`Goal::max_length`] is never merged.
+//! - a pair's count is the sum of the counts of its words, once for each occurrence in a word; counts are 64-bit, because 32 bits would
+//!   overflow on some tens of gigabytes of code;
+//! - ties go to the pair with the smaller left id, then to the smaller right id;
+//! - within a word, pairs are merged from left to right;
+//! - if two pairs spell the same string, it has one id, that of the first pair;
+//! - a pair that is already a merge and occurs again because of such a second spelling is merged immediately, as encoding would do;
+//! - a pair with more than [`Goal::max_length`] bytes in total is never merged.
 //!
-//! The result is a function of the counts alone. It is that of `BpeTrainer::do_train` of `tokenizers` where that does
-//! not overflow, no string is spelled twice and no pair is too long; where a string is spelled twice, that trainer may
-//! rank a pair by its second merge.
+//! The result depends on the counts alone. It equals that of `BpeTrainer::do_train` of `tokenizers` if that does not overflow, no string is
+//! spelled twice and no pair is too long; if a string is spelled twice, that trainer may rank a pair by its second merge.
 //!
-//! Cost: a merge visits the places where its pair was made, not the words that hold them, so a word of 64 KiB costs as
-//! much as its bytes in many short words. Over all merges that is at most three visits for each byte of a distinct word.
+//! Cost: a merge visits the positions at which its pair was created, not the words that contain them, so a word of 64 KiB costs as much as
+//! the same bytes in many short words. Over all merges, that is at most three visits for each byte of a distinct word.
 //!
-//! Memory: four bytes for each symbol at the start (see [`Symbols`]), four for each place of a pair, some 60 for each pair
-//! and 16 for each time that it is queued: about 30 bytes for each byte of a distinct word of Python.
+//! Memory: four bytes for each initial symbol (see [`Symbols`]), four for each position of a pair, about 60 for each pair and 16 each time
+//! that it is queued: about 30 bytes for each byte of a distinct word of Python.
 
 use std::cmp::Reverse;
 use std::collections::hash_map::Entry;
@@ -101,15 +99,15 @@ const CHECK_EVERY: usize = 1 << 16;
 
 /// The symbols of all words, in one slot for each byte and one before, between and after the words.
 ///
-/// The first slot of a symbol contains its id; the last one, if it is a different slot, [`BACK`] and the symbol's length. All
-/// slots between contain no id. So both neighbours of a symbol are found from its place, and a place that is no longer the start
-/// of a symbol is recognised as such.
+/// The first slot of a symbol contains its id; the last one, if it is a different slot, [`BACK`] and the symbol's length. The slots between
+/// them contain no id. So both neighbours of a symbol can be found from its position, and a position that is no longer the start of a
+/// symbol can be recognised.
 #[derive(Debug)]
 struct Symbols(Vec<u32>);
 
-/// Marks the last slot of a symbol: the rest is its length. No id has this bit.
+/// Marks the last slot of a symbol: the other bits are its length. No id has this bit.
 const BACK: u32 = 1 << 31;
-/// A slot inside a symbol, and one between words. No symbol is as long as they would say.
+/// A slot inside a symbol, and a slot between words. No symbol has the length that these values would mean.
 const INSIDE: u32 = u32::MAX - 1;
 const BETWEEN: u32 = u32::MAX;
 
@@ -118,7 +116,7 @@ impl Symbols {
         self.0[place]
     }
 
-    /// Returns the place of the symbol that ends before `place`, if there is one.
+    /// Returns the position of the symbol that ends before `place`, if any.
     fn before(&self, place: usize) -> Option<usize> {
         match self.0[place - 1] {
             BETWEEN => None,
@@ -138,11 +136,11 @@ impl Symbols {
 /// The occurrences of a pair.
 #[derive(Debug, Default)]
 struct Occurrences {
-    /// The count: each place counts as often as its word.
+    /// The count: each position counts as often as its word.
     count: u64,
-    /// The places where it was created: those where it occurs, and some where it no longer does.
+    /// The positions at which it was created: those where it occurs, and some where it no longer does.
     places: Vec<u32>,
-    /// The last merge that created one.
+    /// The last merge that created an occurrence.
     grown_by: u32,
 }
 
@@ -153,7 +151,7 @@ struct MergeState<'a> {
     words: Vec<u32>,
     /// The pairs that occur and are not too long.
     pairs: HashMap<Pair, Occurrences, Hasher>,
-    /// Pairs by their count when they were queued: never less than it is now.
+    /// Pairs with their count when they were queued, which is never less than the current count.
     queue: BinaryHeap<(u64, Reverse<Pair>)>,
     merged: HashMap<Pair, u32, Hasher>,
     merges: Vec<Pair>,
@@ -170,7 +168,7 @@ struct MergeState<'a> {
     step: u32,
 }
 
-/// Slots for which one word is kept, the first of their words: the others are found from it.
+/// The number of slots for which only the first word is stored; the others are found from it.
 const BLOCK: usize = 16;
 
 impl<'a> MergeState<'a> {
@@ -204,7 +202,7 @@ impl<'a> MergeState<'a> {
         state
     }
 
-    /// Finds the pairs of the alphabet: counts them first, so that the longest lists of places take no more than they hold.
+    /// Finds the pairs of the alphabet. Counts them first, so that the longest lists of positions are allocated exactly.
     fn find_pairs(&mut self) {
         let starts = || (0u32..).zip(self.symbols.0.windows(2)).filter(|(_, pair)| !pair.contains(&BETWEEN));
         if self.max_length < 2 {
@@ -224,10 +222,10 @@ impl<'a> MergeState<'a> {
         self.pairs = pairs;
     }
 
-    /// Returns the count of the word that contains a place.
+    /// Returns the count of the word that contains a position.
     fn weight(&self, place: usize) -> u64 {
         let mut word = self.words[place / BLOCK] as usize;
-        // A slot before the first word and one after each.
+        // There is one slot before the first word and one after each word.
         while self.counted.end(word) + word < place {
             word += 1;
         }
@@ -263,7 +261,7 @@ impl<'a> MergeState<'a> {
     /// Merges `pair` into `id` wherever it occurs, and queues the pairs that this creates.
     fn merge(&mut self, pair: Pair, id: u32, cancel: &Cancel) -> Result<()> {
         let mut places = self.pairs.remove(&pair).unwrap_or_default().places;
-        // They are in order unless the pair was made by several merges.
+        // They are in order unless the pair was created by several merges.
         if !places.is_sorted() {
             places.sort_unstable();
         }
@@ -293,14 +291,14 @@ impl<'a> MergeState<'a> {
         }
         for pair in grown {
             let Some(occurrences) = self.pairs.get(&pair) else { continue };
-            // A merge that occurs again precedes all others.
+            // A merge that occurs again takes precedence over all others.
             let count = if self.merged.contains_key(&pair) { u64::MAX } else { occurrences.count };
             self.queue.push((count, Reverse(pair)));
         }
         Ok(())
     }
 
-    /// Removes one place from a pair. Pairs that are not counted are too long, or the one that is being merged.
+    /// Removes a position from a pair. Pairs that are not counted are too long, or are being merged.
     fn shrink(&mut self, pair: Pair, weight: u64) {
         if let Entry::Occupied(mut entry) = self.pairs.entry(pair) {
             entry.get_mut().count -= weight;
@@ -310,7 +308,7 @@ impl<'a> MergeState<'a> {
         }
     }
 
-    /// Adds a place to a pair.
+    /// Adds a position to a pair.
     fn grow(&mut self, pair: Pair, place: usize, weight: u64, grown: &mut Vec<Pair>) {
         if self.length(pair.0) + self.length(pair.1) > self.max_length as usize {
             self.met_max_length = true;

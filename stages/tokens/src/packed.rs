@@ -7,22 +7,21 @@
 //! |---|---|---|
 //! | 0 | 8 | magic, [`MAGIC`] |
 //! | 8 | 4 | version of the format, [`VERSION`] |
-//! | 12 | 4 | bytes an id: 2 where the vocabulary is at most 65,536, else 4 |
+//! | 12 | 4 | bytes per id: 2 if the vocabulary is at most 65,536, else 4 |
 //! | 16 | 4 | vocabulary: every id is below it |
 //! | 20 | 4 | id of the end-of-text token, which follows every document |
 //! | 24 | 8 | sequence length, in tokens |
 //! | 32 | 8 | sequences |
-//! | 40 | 8 | documents that were packed, the cut ones among them |
-//! | 48 | 8 | text bytes: what the ids decode to, end-of-text tokens not counted |
+//! | 40 | 8 | packed documents, including cut ones |
+//! | 48 | 8 | bytes of text that the ids decode to, without end-of-text tokens |
 //! | 56 | 8 | zero |
 //!
-//! The header fixes the size of the file to the byte, so a truncated or extended file does not open. An id outside the
-//! vocabulary is an error of the read that meets it, because a check of all of them on opening would read the whole file.
+//! The header determines the exact size of the file, so a truncated or extended file is rejected. An id outside the vocabulary is an error
+//! only when it is read, because checking all ids on opening would read the whole file.
 //!
-//! The size is compared once, with that of the map, when the file is opened: from then on the bytes must stay. The store's
-//! files are read-only, and nothing in this program changes or truncates one. Where another program truncates the file
-//! while it is mapped, the next read of a lost page ends the process with SIGBUS, which cannot be turned into an error;
-//! the store finds the damage in the next run.
+//! The size is compared with that of the map once, when the file is opened; afterwards the file must not change. The store's files are
+//! read-only, and nothing in this program changes or truncates one. If another program truncates the file while it is mapped, the next read
+//! of a lost page ends the process with SIGBUS, which cannot be turned into an error; the store detects the damage in the next run.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -93,7 +92,7 @@ impl Header {
         let narrow = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
         let wide = |at: usize| u64::from(narrow(at)) | u64::from(narrow(at + 4)) << 32;
         if narrow(8) != VERSION {
-            return Err(malformed(&format!("its version is {}, this program reads {VERSION}", narrow(8))));
+            return Err(malformed(&format!("its version is {}, but this program reads version {VERSION}", narrow(8))));
         }
         let header = Self {
             vocabulary: narrow(16),
@@ -152,12 +151,12 @@ pub fn check_file(path: &Path) -> Result<()> {
     let (header, size) = (Header::decode(&bytes)?, file.metadata()?.len());
     match header.file_size() {
         Some(expected) if expected == size => Ok(()),
-        Some(expected) => Err(malformed(&format!("it has {size} bytes, its header says {expected}"))),
-        None => Err(malformed("its header claims more bytes than a file can have")),
+        Some(expected) => Err(malformed(&format!("it has {size} bytes, but its header says {expected}"))),
+        None => Err(malformed("its header promises more bytes than a file can have")),
     }
 }
 
-/// Packed tokens of an input tree, read through a memory map. Cheap to share between threads.
+/// Packed tokens of an input tree, read through a memory map. They are cheap to share between threads.
 #[derive(Debug)]
 pub struct PackedTokens {
     map: Mmap,
@@ -172,14 +171,14 @@ impl PackedTokens {
     pub fn open(tree: &InputTree) -> Result<Self> {
         let input = tree.required(FILE)?;
         let file = File::open(&input.location).map_err(|error| StageError::io(format!("open {FILE}"), &error))?;
-        // SAFETY: a file of an input tree is immutable: the store makes it read-only once it is written and never
-        // changes or truncates it, so the map's bytes stay as they are for as long as the map lives.
+        // SAFETY: a file of an input tree is immutable: the store makes it read-only once it is written and never changes or truncates it,
+        // so the bytes of the map do not change while the map exists.
         let map = unsafe { Mmap::map(&file) }.map_err(|error| StageError::io(format!("map {FILE}"), &error))?;
         let header = Header::decode(&map)?;
         match header.file_size() {
             Some(size) if size == map.len() as u64 => Ok(Self { map, header }),
-            Some(size) => Err(malformed(&format!("it has {} bytes, its header says {size}", map.len()))),
-            None => Err(malformed("its header claims more bytes than a file can have")),
+            Some(size) => Err(malformed(&format!("it has {} bytes, but its header says {size}", map.len()))),
+            None => Err(malformed("its header promises more bytes than a file can have")),
         }
     }
 
@@ -201,12 +200,12 @@ impl PackedTokens {
         Facts { vocabulary, sequence_length: fact(header.sequence_length), sequences, ..Facts::default() }
     }
 
-    /// The number of tokens per sequence.
+    /// Returns the number of tokens per sequence.
     pub fn sequence_length(&self) -> usize {
         self.header.sequence_length as usize
     }
 
-    /// The size of the vocabulary: every id is below it.
+    /// Returns the size of the vocabulary: every id is below it.
     pub fn vocabulary(&self) -> u32 {
         self.header.vocabulary
     }
@@ -224,12 +223,12 @@ impl PackedTokens {
     /// Appends the `sequence_length` ids of a sequence (from 0) to `into`.
     ///
     /// # Errors
-    /// Returns an error if there is no such sequence, or an id is outside the vocabulary (`into` is then as it was).
+    /// Returns an error if there is no such sequence, or an id is outside the vocabulary (`into` is then unchanged).
     pub fn read(&self, sequence: usize, into: &mut Vec<u32>) -> Result<()> {
         if sequence >= self.sequences() {
             return Err(StageError::new(format!("there is no sequence {sequence}: {FILE} has {}", self.sequences())));
         }
-        // No overflow: open() compared the product of all these with the size of the map.
+        // Cannot overflow: open() compared the product of all these with the size of the map.
         let size = self.sequence_length() * self.header.width();
         let bytes = &self.map[HEADER_SIZE + sequence * size..][..size];
         let before = into.len();
@@ -259,15 +258,15 @@ impl<W: Write> PackedWriter<W> {
     /// Writes the header.
     ///
     /// # Errors
-    /// Returns an error if the counts are not possible or `inner` cannot be written.
+    /// Returns an error if the counts are invalid or `inner` cannot be written.
     pub fn new(mut inner: W, header: Header) -> Result<Self> {
         header.check()?;
-        header.file_size().ok_or_else(|| malformed("its header claims more bytes than a file can have"))?;
+        header.file_size().ok_or_else(|| malformed("its header promises more bytes than a file can have"))?;
         inner.write_all(&header.encode())?;
         Ok(Self { inner, header, left: header.sequences * header.sequence_length, bytes: Vec::new() })
     }
 
-    /// Writes the ids that follow; sequences may be split over calls anywhere.
+    /// Writes the next ids; sequences may be split over calls anywhere.
     ///
     /// # Errors
     /// Returns an error if an id is outside the vocabulary, there are more ids than the header declares, or `inner` cannot be written.

@@ -1,5 +1,5 @@
 //! A shuffle of `0..count` that needs no memory: a Feistel network of four rounds over the next even number of bits,
-//! walked on until it lands inside the range (Black and Rogaway, 2002).
+//! applied until the result is inside the range (Black and Rogaway, 2002).
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
@@ -24,7 +24,7 @@ impl Permutation {
     pub fn apply(&self, index: u64) -> u64 {
         debug_assert!(index < self.count);
         let mut image = self.network(index);
-        // The network maps its whole range onto itself, so that the walk from inside comes back inside.
+        // The network permutes its whole range, so the walk from an index below `count` returns to such an index.
         while image >= self.count {
             image = self.network(image);
         }

@@ -15,7 +15,8 @@ pub struct Selection {
 }
 
 impl Selection {
-    /// Returns whether the sample contains the document with this id. Rows with equal ids are treated alike.
+    /// Returns whether the sample contains the document with this id. Rows with equal ids are either all in the sample
+    /// or all not.
     pub fn takes(&self, id: &str) -> bool {
         self.draw.bits(id.as_bytes()) <= self.bound
     }

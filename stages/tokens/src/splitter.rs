@@ -1,17 +1,19 @@
-//! A hand-written matcher of GPT-2's pattern: cuts text into the words within which byte-pair encoding merges.
+//! A hand-written matcher of GPT-2's pattern: splits text into words, within which byte-pair encoding merges symbols.
 //!
 //! ```text
 //! 's|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+
 //! ```
 //!
 //! (Radford et al., 2019; the pattern of Hugging Face's `ByteLevel` with `use_regex`.) The first alternative that
-//! matches wins, and every character starts some match, so the joined words are the text. In words:
+//! matches wins, and every character starts some match, so the joined words are the text. In other words:
 //!
 //! 1. an apostrophe before `s t m d re ve ll` forms a word with these, whatever follows;
 //! 2. letters, numbers, or characters that are neither nor whitespace form a word of one class, with one space before it;
-//! 3. whitespace before something else leaves its last character to what follows; at the end of the text it is whole.
+//! 3. whitespace forms a word without its last character, which belongs to the next word; at the end of the text it is
+//!    one word.
 //!
-//! The classes come from the tables of `regex-syntax`, which the regex of `tokenizers` and fastokens are built on too.
+//! The classes come from the tables of `regex-syntax`, on which the regular expressions of `tokenizers` and fastokens
+//! are based too.
 
 use std::sync::LazyLock;
 
@@ -40,7 +42,7 @@ static CLASSES: LazyLock<Box<[Class]>> = LazyLock::new(|| {
     classes.into()
 });
 
-/// Returns the words of `text`, in order; joined they are `text`.
+/// Returns the words of `text`, in order; concatenated, they are `text`.
 pub fn words(text: &str) -> Words<'_> {
     Words { rest: text, classes: &CLASSES }
 }
@@ -135,7 +137,7 @@ impl Words<'_> {
             last = at;
             at += width;
         }
-        // `\s+(?!\S)` leaves out its last character if something follows; a single one is matched by `\s+`.
+        // `\s+(?!\S)` excludes its last character if something follows; a single one is matched by `\s+`.
         if at < self.rest.len() && last > 0 { last } else { at }
     }
 }

@@ -3,8 +3,7 @@
 //! Text is encoded by fastokens, with the same `tokenizer.json` that `tokenizers` and transformers read. Text is always
 //! ordinary text: `<|endoftext|>` written in a file becomes the ids of its characters, never the special id.
 //!
-//! Only byte-level tokenizers without a normalizer are accepted, because only with them ids decode to exactly the bytes that
-//! were encoded.
+//! Only byte-level tokenizers without a normalizer are accepted, because only their ids decode to exactly the encoded bytes.
 
 use std::fs;
 
@@ -15,17 +14,17 @@ use crate::alphabet;
 
 /// The file of a tree of type `tokenizer` that defines the whole tokenizer.
 pub const FILE: &str = "tokenizer.json";
-/// The file beside it with the special tokens.
+/// The file with the special tokens, in the same directory.
 pub const CONFIG_FILE: &str = "tokenizer_config.json";
 /// The token that ends a document, unless [`CONFIG_FILE`] names another.
 pub const END_OF_TEXT: &str = "<|endoftext|>";
-/// The maximum length of a token in the vocabulary's encoding that the encoder's tables support, in bytes.
+/// The maximum length of a token in the encoding of the vocabulary, in bytes, that the encoder's tables support.
 const LONGEST_TOKEN: usize = u16::MAX as usize;
 
 /// A byte-level tokenizer. Its methods may be called from many threads.
 pub struct TextTokenizer {
     encoder: fastokens::Tokenizer,
-    /// The bytes of all tokens, and where those of each id end.
+    /// The bytes of all tokens, one after another; those of each id end at the position in `ends`.
     bytes: Vec<u8>,
     ends: Vec<usize>,
     end_of_text: u32,
@@ -50,7 +49,7 @@ impl TextTokenizer {
             value.map_err(|error| StageError::new(format!("{} is not JSON: {error}", file.path)))
         };
         let config = tree.file(CONFIG_FILE).map(read).transpose()?;
-        // Either a text or an object with the text as its content.
+        // Either a string, or an object with the string as its content.
         let named = config.as_ref().and_then(|config| config.get("eos_token"));
         let named = named.and_then(|token| token.as_str().or_else(|| token.get("content")?.as_str()));
         Self::from_json(read(tree.required(FILE)?)?, named.unwrap_or(END_OF_TEXT))
@@ -73,8 +72,8 @@ impl TextTokenizer {
         let tokens = vocabulary(&json)
             .ok_or_else(|| fault("has a vocabulary whose ids are not 0, 1, 2 and so on".to_owned()))?;
         if let Some((token, _)) = tokens.iter().find(|(token, _)| token.len() > LONGEST_TOKEN) {
-            let message = format!("has a token of {} bytes, more than {LONGEST_TOKEN}", token.len());
-            return Err(fault(message).hint("train one with max_token_length"));
+            let message = format!("has a token of {} bytes, more than the maximum of {LONGEST_TOKEN}", token.len());
+            return Err(fault(message).hint("train one with max_token_length set"));
         }
         let special = |token: &Value| token["special"].as_bool().unwrap_or(false);
         let is_end = |token: &&Value| token["content"].as_str() == Some(end_of_text) && special(token);
@@ -90,23 +89,24 @@ impl TextTokenizer {
             bytes.extend_from_slice(raw.as_deref().unwrap_or(token.as_bytes()));
             ends.push(bytes.len());
         }
-        // What belongs to training a model with batches, not to the ids of a text.
+        // Settings for training models with batches, which must not affect the ids of a text.
         (json["truncation"], json["padding"], json["model"]["dropout"]) = (Value::Null, Value::Null, Value::Null);
         let encoder =
             fastokens::Tokenizer::from_json(json).map_err(|error| fault(format!("cannot be used: {error}")))?;
         Ok(Self { encoder, bytes, ends, end_of_text: end })
     }
 
-    /// Encodes a text, all of it as ordinary text.
+    /// Encodes text, all of it as ordinary text.
     ///
     /// # Errors
-    /// Returns an error if the tokenizer lacks a byte of the text.
+    /// Returns an error if the tokenizer lacks a token for a byte of the text.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
         let ids = self.encoder.encode_ordinary(text);
-        ids.map_err(|error| StageError::new(format!("a text cannot be tokenised: {error}")))
+        ids.map_err(|error| StageError::new(format!("cannot tokenise text: {error}")))
     }
 
-    /// Encodes a prompt: as [`TextTokenizer::encode`], but an empty one is the end-of-text token, from which a model starts a new document.
+    /// Encodes a prompt like [`TextTokenizer::encode`]; an empty prompt becomes the end-of-text token, from which a model starts a new
+    /// document.
     ///
     /// # Errors
     /// See [`TextTokenizer::encode`].

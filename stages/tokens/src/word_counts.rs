@@ -1,8 +1,8 @@
 //! Counts words exactly, in bounded memory.
 //!
-//! Words are counted in memory; when the counter has grown past its budget it is written to a scratch file as a run,
-//! sorted by word, and emptied. At the end the runs are merged, so counts are exact and the order is that of the words'
-//! bytes, whatever the budget, the threads and the order of the texts were.
+//! Words are counted in memory; when the counter exceeds its budget, it is written to a scratch file as a run, sorted by word, and emptied.
+//! At the end the runs are merged, so counts are exact and words are sorted by their bytes, regardless of the budget, the threads and the
+//! order of the texts.
 //!
 //! A word of more than [`PIECE_BYTES`] bytes is counted in pieces of that size, so that the memory of an entry is bounded:
 //! such words (encoded data, lines of dashes) lead to no useful merge.
@@ -20,9 +20,9 @@ use crate::splitter::words;
 
 /// The length above which words are counted in pieces.
 pub const PIECE_BYTES: usize = 64 << 10;
-/// The memory of a counted word besides its bytes: the map's slot at its load, and the allocation.
+/// The memory of a counted word besides its bytes: its slot in the map, considering the load factor, and the allocation.
 const ENTRY_BYTES: usize = 64;
-/// The number of runs that are merged at once, each an open file; more runs are first merged into one.
+/// The number of runs, each an open file, that are merged at once; if there are more, some are first merged into one.
 const FAN_IN: usize = 32;
 
 /// A fast hash of words and pairs of ids; no output depends on it.
@@ -42,7 +42,7 @@ impl std::hash::Hasher for FastHasher {
     }
 
     fn write_u64(&mut self, number: u64) {
-        // Fibonacci hashing; the upper half of the product is the well-mixed one.
+        // Fibonacci hashing; the upper half of the product is well mixed.
         let product = u128::from(self.0.rotate_left(23) ^ number) * 0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C835;
         self.0 = (product >> 64) as u64 ^ product as u64;
     }
@@ -107,7 +107,7 @@ pub struct WordCounts {
 }
 
 impl WordCounts {
-    /// Creates counts that use about `budget` bytes of memory; runs go to `folder`, which exists.
+    /// Creates counts that use about `budget` bytes of memory; runs are written to `folder`, which must exist.
     pub fn new(folder: &Path, budget: usize) -> Self {
         Self { counter: Counter::default(), budget, folder: folder.to_owned(), runs: Vec::new(), made: 0 }
     }
@@ -169,7 +169,7 @@ impl WordCounts {
             all.distinct += 1;
             all.total += count;
         })?;
-        // The count at which the limit is met, and the bytes that are left for words of just that count.
+        // The count at which the limit is reached, and the remaining bytes for words with exactly that count.
         let (mut least, mut left) = (0, limit);
         for (count, bytes) in by_count.iter().rev() {
             if *bytes > left {
@@ -224,7 +224,7 @@ impl WordCounts {
 impl Drop for WordCounts {
     fn drop(&mut self) {
         for run in &self.runs {
-            // A run that cannot be removed is overwritten by the next one and removed with the scratch directory.
+            // A run that cannot be removed is overwritten by the next one, or removed with the scratch directory.
             let _ = std::fs::remove_file(run);
         }
     }
@@ -276,7 +276,7 @@ pub struct CountedWords {
 }
 
 impl CountedWords {
-    /// Adds a word that sorts after those before it.
+    /// Adds a word, which must sort after all earlier words.
     pub fn push(&mut self, word: &[u8], count: u64) {
         self.bytes.extend_from_slice(word);
         self.ends.push(self.bytes.len());
@@ -303,7 +303,7 @@ impl CountedWords {
         self.counts[position]
     }
 
-    /// Returns the bytes of the words up to and including the one at a position.
+    /// Returns the number of bytes of the words up to and including the one at a position.
     pub fn end(&self, position: usize) -> usize {
         self.ends[position]
     }

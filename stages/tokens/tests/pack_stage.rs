@@ -246,7 +246,7 @@ fn table_without(folder: &Path, column: &str) -> InputTree {
 fn a_row_without_id_or_text_is_an_error_that_names_the_part() {
     let folder = tempfile::tempdir().unwrap();
     let mut harness = harness(folder.path(), &corpus::invented(20), &["a"]);
-    for (column, expected) in [(ID, "' has 1 row without 'id'"), (CONTENT, "' does not match its text: ")] {
+    for (column, expected) in [(ID, "' has 1 row without 'id'"), (CONTENT, "' does not match its text file: ")] {
         let table = table_without(&folder.path().join(column), column);
         let part = format!("the table's part '{}{expected}", Table::open(&table).unwrap().parts()[0].name);
         harness.connect("train", &table).connect("documents", &table);

@@ -205,7 +205,7 @@ fn a_token_that_the_encoder_cannot_hold_is_named() {
         let mut json: Value = serde_json::from_slice(&json).unwrap();
         json["model"]["vocab"]["a".repeat(length)] = json!(258);
         let error = TextTokenizer::from_json(json, "<|endoftext|>").err().map(|error| error.to_string());
-        let expected = "tokenizer.json has a token of 65536 bytes, more than 65535";
+        let expected = "tokenizer.json has a token of 65536 bytes, more than the maximum of 65535";
         assert_eq!(error.as_deref(), (!loads).then_some(expected));
     }
 }

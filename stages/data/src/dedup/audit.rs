@@ -1,8 +1,8 @@
 //! Measures how many pairs the buckets miss: compares a sample of documents with all others, without buckets.
 //!
-//! The sample is the comparable leaders ([`super::groups`]) with the smallest blake3 of their ids, so it is the same for
-//! any order. Each is compared with every other comparable leader whose set has a fitting size. A pair that reaches the
-//! threshold is *found* if the two share a bucket. Pairs of two kept documents are duplicates that are *left*.
+//! The sample is the comparable leaders ([`super::groups`]) with the smallest blake3 of their ids, so it does not depend on their order.
+//! Each document is compared with every other comparable leader whose set size allows the threshold. A pair that reaches the threshold is
+//! *found* if the two share a bucket. Pairs of two kept documents are *left*: duplicates that were not removed.
 //!
 //! It reads each token set once: for 20 million documents, about 50 GB of scratch, with up to 200 short comparisons for each
 //! document (most sizes do not fit).
@@ -20,7 +20,7 @@ use super::ranked::Ranked;
 use super::record::DocumentRecord;
 use super::scratch::Scratch;
 
-/// The number of documents that are compared at once.
+/// The number of documents that are compared at the same time.
 const BLOCK: u32 = 4096;
 
 /// The counts of an audit.
@@ -28,8 +28,8 @@ const BLOCK: u32 = 4096;
 pub struct Audit {
     /// The number of documents in the sample.
     pub sample: u64,
-    /// The number of pairs of a document in the sample and another document that reach the threshold, by their token sets. Documents with the
-    /// same content or token set count as one.
+    /// The number of pairs of a document in the sample and another document whose token sets reach the threshold. Documents with the same
+    /// content or token set count as one.
     pub pairs: u64,
     /// The number of these pairs that share a bucket.
     pub found: u64,
@@ -101,7 +101,7 @@ impl Audit {
         buckets: &[[u8; 8]],
     ) -> Result<Self> {
         let (mut audit, mut set, mut bytes) = (Self::default(), Vec::new(), Vec::new());
-        // A pair within the sample is met twice and counted where the other is the earlier one.
+        // A pair within the sample is met twice, and counted only when the other document comes first.
         let within = sample.binary_search_by_key(&rank, |sampled| sampled.rank).is_ok();
         for other in sample {
             if other.rank == rank

@@ -20,7 +20,8 @@ pub struct Bands {
 }
 
 impl Bands {
-    /// Returns the most rows whose recall at `threshold` is at least `recall`; one row for each band if none has it.
+    /// Returns the bands with the most rows whose recall at `threshold` is at least `recall`; one row per band if there
+    /// are none.
     pub fn choose(threshold: f64, recall: f64) -> Self {
         let of = |rows: usize| Self { bands: PERMUTATIONS / rows, rows };
         let found = (1..=PERMUTATIONS / 4).rev().map(of).find(|bands| bands.recall(threshold) >= recall);
@@ -29,7 +30,7 @@ impl Bands {
 
     /// Returns the probability that two documents of this similarity share a bucket.
     pub fn recall(self, similarity: f64) -> f64 {
-        // Powers by repeated multiplication: the same bits on every machine, which `powf` does not guarantee.
+        // Powers by repeated multiplication give the same bits on every machine, which `powf` does not guarantee.
         let power = |base: f64, exponent: usize| (0..exponent).fold(1.0, |product, _| product * base);
         1.0 - power(1.0 - power(similarity, self.rows), self.bands)
     }

@@ -1,7 +1,7 @@
 //! A cache of the token sets that were compared recently.
 //!
-//! Files of one family (migrations, generated clients) that are like each other but not near-duplicates meet the same
-//! kept documents again and again. The cache saves reading those from the scratch directory each time.
+//! Similar files that are not near-duplicates (migrations, generated clients) are compared with the same kept documents
+//! again and again. The cache avoids reading those from the scratch directory each time.
 
 use std::io;
 
@@ -36,7 +36,7 @@ impl SetCache {
         }
     }
 
-    /// Returns the place of the set of the document of this rank.
+    /// Returns the location of the token set of the document of this rank.
     ///
     /// # Errors
     /// Returns an error if the scratch directory cannot be read.
@@ -53,7 +53,7 @@ impl SetCache {
         }
     }
 
-    /// Returns the set of the document of this rank, whose place is `place`.
+    /// Returns the token set of the document of this rank, whose location is `place`.
     ///
     /// # Errors
     /// Returns an error if the scratch directory cannot be read.

@@ -20,14 +20,14 @@ use super::signature::signature;
 use super::sort::Sorter;
 use super::tokens::{Tokens, set_hash};
 
-/// The number of elements and documents that a reader buffers before it writes them.
+/// The number of elements and documents that a reader buffers before writing them.
 const ELEMENTS: usize = 1 << 17;
 const DOCUMENTS: usize = 1 << 11;
 
 /// The settings that determine the fingerprint, token set and signature of a document, and the order of documents.
 #[derive(Debug, Clone)]
 pub struct SignatureSettings {
-    /// Which documents are exact duplicates.
+    /// The definition of exact duplicates.
     pub exact: Exact,
     /// The number of tokens in an element of the set.
     pub shingle: usize,
@@ -35,7 +35,7 @@ pub struct SignatureSettings {
     pub min_tokens: usize,
     /// The bands of the signatures.
     pub bands: Bands,
-    /// Which copy is kept.
+    /// The order of preference among copies.
     pub prefer: Vec<Preference>,
 }
 

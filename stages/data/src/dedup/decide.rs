@@ -1,19 +1,19 @@
 //! Decides on each document once, in order; a decision is final.
 //!
-//! 1. If an earlier document has the same fingerprint, the document is removed, rule `exact`. The witness is the first
-//!    document with that fingerprint, or, where that one was removed by rule 3 or 4, its witness.
+//! 1. If an earlier document has the same fingerprint, the document is removed, rule `exact`. The witness is the first document with that
+//!    fingerprint or, if that document was removed by rule 3 or 4, its witness.
 //! 2. A document that is not comparable (too few tokens) is kept.
-//! 3. If the decision about its token set was made for an earlier document by this rule or rule 4, it is removed, rule
-//!    `near`, with that document as its witness, or that document's witness if it was removed itself.
-//! 4. It is compared with every kept document that shares a bucket with it. If one reaches the threshold it is removed,
-//!    rule `near`; the witness is the most similar one, the first in order among equals. Otherwise it is kept.
+//! 3. If this rule or rule 4 has already decided on an earlier document with the same token set, the document is removed, rule `near`. The
+//!    witness is that document, or its witness if it was removed itself.
+//! 4. It is compared with every kept document that shares a bucket with it. If any of them reaches the threshold, the document is removed,
+//!    rule `near`; the witness is the most similar one (ties: the first in order). Otherwise it is kept.
 //!
-//! So every witness is kept, no two kept documents that share a bucket reach the threshold, and which documents rule 1
-//! removes depends on no setting of the near-duplicates.
+//! So every witness is kept, no two kept documents that share a bucket reach the threshold, and the documents that rule 1 removes depend on
+//! no setting for near-duplicates.
 //!
-//! Documents are processed in blocks of [`BLOCK`]. Comparisons with documents kept before the block run on all threads; those
-//! within the block follow in order. The size of a block changes no decision, but the number of comparisons; it is
-//! therefore part of the algorithm and not of the machine.
+//! Documents are processed in blocks of [`BLOCK`]. Comparisons with documents kept before the block run on all threads; those within the
+//! block follow in order. The size of a block affects no decision, but it does affect the reported number of comparisons; it is therefore
+//! fixed and does not depend on the machine.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -30,7 +30,7 @@ use super::record::DocumentRecord;
 use super::scratch::Scratch;
 use super::u32_array::U32Array;
 
-/// The number of documents in a block, in the stage.
+/// The number of documents in a block, as used by the stage.
 pub const BLOCK: u32 = 4096;
 
 /// The decisions on all documents.
@@ -42,7 +42,7 @@ pub struct Decisions {
     pub linked: DisjointSet,
     /// The number of considered pairs that share a bucket.
     pub candidates: u64,
-    /// The number of these pairs whose token sets were compared; for the others, the sizes of the sets rule the threshold out.
+    /// The number of these pairs whose token sets were compared; for the others, the sizes of the sets rule out the threshold.
     pub comparisons: u64,
     /// The number of these pairs that reach the threshold.
     pub verified: u64,
@@ -84,7 +84,7 @@ struct Entry {
 struct Decider<'a> {
     ranked: &'a Ranked,
     threshold: f64,
-    /// The witness of each fingerprint that several documents have: the first of them if it is kept, else its witness.
+    /// The witness of each fingerprint that several documents have: the first of these documents if it is kept, otherwise its witness.
     fingerprints: U32Array,
     /// The witness and the overlap with it (three values), for each token set that several documents have.
     sets: U32Array,
@@ -113,7 +113,7 @@ pub fn decide(
     };
     let mut writer = DecisionWriter::new(scratch.create("decisions")?);
     let (mut linked, mut candidates, mut comparisons, mut verified) = (DisjointSet::default(), 0, 0, 0);
-    // One for each thread, and the last for the sequential part.
+    // One per thread, and the last one for the sequential part.
     let threads = scratch.pool.current_num_threads();
     let thread_states: Vec<_> =
         (0..=threads).map(|_| ThreadState::new(scratch.memory / 4 / (threads as u64 + 1))).collect();
@@ -132,7 +132,7 @@ pub fn decide(
             .collect::<Result<Vec<_>>>()?;
         let searches = scratch.pool.install(|| {
             let searches = entries.par_iter().map(|entry| {
-                // One document of a large family is compared with many thousands.
+                // A document of a large family is compared with many thousands of documents.
                 scratch.cancel.check()?;
                 let thread = rayon::current_thread_index().unwrap_or(threads);
                 decider.search_before(entry, &mut thread_state(thread))

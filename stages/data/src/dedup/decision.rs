@@ -17,7 +17,7 @@ pub enum Rule {
 }
 
 impl Rule {
-    /// Returns its name in `dropped`.
+    /// Returns the name in `dropped`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Exact => "exact",

@@ -6,7 +6,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Which documents are exact duplicates.
+/// The definition of exact duplicates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Exact {
@@ -51,7 +51,7 @@ fn without_whitespace(content: &str, buffer: &mut Vec<u8>) {
                 }
                 from += length;
             }
-            // Always written, and kept or not: a branch here would be mispredicted at the end of every word.
+            // Always written, then kept or overwritten: a branch would be mispredicted at the end of every word.
             step => {
                 buffer[to] = byte;
                 to += usize::from(step);

@@ -9,11 +9,11 @@
 //! | `set` | number of the group | comparable documents, each the first with its fingerprint, with a token set that several of these have |
 //! | `bucket` | first array element of the bucket | comparable *leaders* in a bucket of several leaders |
 //!
-//! A leader is the first document with its fingerprint, and the first among those with its token set. The others, the
-//! *followers*, need no buckets: they share the decision about a document before them ([`super::decide`]).
+//! A leader is the first document with its fingerprint, and the first among those with its token set. The others, the *followers*, need no
+//! buckets: they share the decision about an earlier document ([`super::decide`]).
 //!
-//! A bucket of `m` leaders owns `m + 1` array elements: the number of its kept members, and then their ranks. So a bucket of
-//! 100,000 near-identical files costs each of them one comparison with the one that is kept.
+//! A bucket of `m` leaders has `m + 1` array elements: the number of its kept members, then their ranks. So in a bucket of 100,000
+//! near-identical files, each file is compared only with the one that is kept.
 
 use contract::{Result, Unit};
 
@@ -83,7 +83,7 @@ impl Groups {
             largest_bucket: 0,
         };
         groups.fingerprints = groups.number(copies.finish()?, FINGERPRINT, &mut facts)?;
-        // What follows another document by its fingerprint is already decided and is in no group of sets.
+        // Documents that follow another by their fingerprint are already decided and are in no group of sets.
         groups.sets = groups.number(sets.finish()?, SET, &mut facts)?;
 
         let mut members = Sorter::new(scratch, "buckets", 2 + 8 + 4, 2);
@@ -105,7 +105,7 @@ impl Groups {
         Ok(groups)
     }
 
-    /// Returns whether an earlier document has its fingerprint, or is the leader with its token set.
+    /// Returns whether an earlier document has the same fingerprint, or is the leader with the same token set.
     pub fn is_follower(&self, rank: u32) -> bool {
         self.followers[rank as usize / 64] >> (rank % 64) & 1 == 1
     }

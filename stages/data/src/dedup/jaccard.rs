@@ -80,7 +80,7 @@ fn common(a: &[u64], b: &[u64], need: usize) -> Option<usize> {
     if a.len().min(b.len()) < need {
         return None;
     }
-    // Strides of 16 steps without a branch on the data, then one check whether enough can still be found.
+    // Strides of 16 steps without a branch on the data, then one check whether the threshold can still be reached.
     let (mut i, mut j, mut both) = (0, 0, 0);
     while i < a.len() && j < b.len() {
         let steps = 16.min(a.len() - i).min(b.len() - j);

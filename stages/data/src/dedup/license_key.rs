@@ -2,7 +2,7 @@
 
 use crate::license::KEYS;
 
-/// A license in one byte: one of [`KEYS`], another license, or none.
+/// A license as one byte: one of [`KEYS`], another license, or none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct LicenseKey(u8);
 
@@ -21,7 +21,7 @@ impl LicenseKey {
         }
     }
 
-    /// Returns 0 for permissive, 1 for weak copyleft, 2 for copyleft, 3 for network copyleft, and 4 for another license or none.
+    /// Returns 0 for permissive, 1 for weak copyleft, 2 for copyleft, 3 for network copyleft, and 4 for another or no license.
     pub fn rank(self) -> u8 {
         match self.key() {
             "mit" | "apache-2.0" | "bsd-2-clause" | "bsd-3-clause" | "isc" | "unlicense" | "cc0-1.0"
@@ -38,7 +38,7 @@ impl LicenseKey {
         self.rank() == 0
     }
 
-    /// Returns its key, or `other` or `none`.
+    /// Returns the license key, or `other` or `none`.
     pub fn key(self) -> &'static str {
         match KEYS.get(usize::from(self.0)) {
             Some(key) => key,

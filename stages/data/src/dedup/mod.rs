@@ -1,18 +1,17 @@
-//! The kind `dedup`: exact and near duplicates, every removal with its witness.
+//! The kind `dedup`: removes exact and near duplicates, each removal with its witness.
 //!
-//! # What it promises
-//! - A document is removed only because of a document that is *kept*, its witness. Exact duplicates are removed first:
-//!   rule `exact`, an earlier document has the same fingerprint ([`fingerprint`]: the content without white space, or its
-//!   bytes). Then rule `near`: the Jaccard similarity of its token set ([`tokens`], [`jaccard`]) and the witness's is at least
-//!   `threshold`, computed on the sets and not estimated. `dropped` contains for each document the rule, the witness and the
-//!   similarity.
-//! - How many and which documents are exact duplicates depends on the content and on `exact` and `prefer` alone, not on
-//!   the threshold. The witness of an exact duplicate is the copy that is kept; where that copy is itself removed as a
-//!   near-duplicate, the witness is that copy's witness (so the similarity can then be below the threshold).
-//! - No two kept documents that share a bucket ([`bands`]) reach the threshold. The number of pairs that share none although they
-//!   reach it is measured ([`audit`]) and reported beside the theoretical figure.
+//! # Promises
+//! - A document is removed only because of a document that is *kept*, its witness. Exact duplicates are removed first: rule `exact`, an
+//!   earlier document has the same fingerprint ([`fingerprint`]: the content without white space, or its bytes). Then rule `near`: the
+//!   Jaccard similarity of its token set and that of the witness ([`tokens`], [`jaccard`]) is at least `threshold`, computed on the sets
+//!   and not estimated. `dropped` contains the rule, the witness and the similarity for each document.
+//! - How many and which documents are exact duplicates depends on the content and on `exact` and `prefer` alone, not on the threshold. The
+//!   witness of an exact duplicate is the copy that is kept; if that copy is itself removed as a near-duplicate, the witness is the copy's
+//!   witness (so the similarity can then be below the threshold).
+//! - No two kept documents that share a bucket ([`bands`]) reach the threshold. The number of pairs that reach it without sharing a bucket
+//!   is measured ([`audit`]) and reported beside the theoretical figure.
 //! - `prefer` determines the kept copy ([`preference`]); documents are decided in that order, each once ([`decide`]).
-//! - A document of fewer than `min_tokens` tokens has only exact duplicates.
+//! - A document of fewer than `min_tokens` tokens can only have exact duplicates.
 //! - The bytes of all outputs are the same for any number of threads, order of parts, or memory.
 //!
 //! # Steps
@@ -79,7 +78,8 @@ use self::scratch::Scratch;
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Spec {
-    /// Which documents are exact duplicates: `whitespace`, those that are equal without white space, or `bytes`, those with the same bytes.
+    /// The definition of exact duplicates: `whitespace`, documents that are equal without white space, or `bytes`, documents with the same
+    /// bytes.
     pub exact: Exact,
     /// Whether to remove near-duplicates as well.
     pub near: bool,

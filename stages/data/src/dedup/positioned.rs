@@ -1,7 +1,7 @@
 //! Reads and writes at a position of a scratch file, from any thread: the file's cursor is not used.
 //!
-//! Scratch is read this way and not through memory maps so that what a stage keeps in memory is what it allocated, and
-//! the rest is the system's page cache.
+//! Scratch files are read this way and not through memory maps, so that the memory of a stage is only what it
+//! allocates, and the rest is the system's page cache.
 
 use std::fs::File;
 use std::io;
@@ -9,7 +9,7 @@ use std::io;
 /// Fills `buffer` from the bytes at `offset`.
 ///
 /// # Errors
-/// Returns an error if the file ends before, or cannot be read.
+/// Returns an error if the file ends too early or cannot be read.
 #[cfg(unix)]
 pub fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<()> {
     std::os::unix::fs::FileExt::read_exact_at(file, buffer, offset)
@@ -27,7 +27,7 @@ pub fn write_at(file: &File, buffer: &[u8], offset: u64) -> io::Result<()> {
 /// Fills `buffer` from the bytes at `offset`.
 ///
 /// # Errors
-/// Returns an error if the file ends before, or cannot be read.
+/// Returns an error if the file ends too early or cannot be read.
 #[cfg(windows)]
 pub fn read_at(file: &File, mut buffer: &mut [u8], mut offset: u64) -> io::Result<()> {
     while !buffer.is_empty() {

@@ -1,7 +1,7 @@
 //! The order that determines the kept copy: a total order of documents.
 //!
-//! The `prefer` list is compared key by key, then the id, then the document's place in the table (which decides only
-//! between rows that are equal in repository, path and content). Each key is one number of which the smaller is better.
+//! The `prefer` list is compared key by key, then the id, then the document's position in the table (which decides only
+//! between rows with equal repository, path and content). Each key is a number; smaller numbers are preferred.
 //!
 //! | key | preferred |
 //! |---|---|

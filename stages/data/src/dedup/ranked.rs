@@ -1,4 +1,4 @@
-//! All documents in the order in which they are decided. A document's position in it is its *rank*.
+//! All documents in the order in which they are decided. A document's position in this order is its *rank*.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -26,15 +26,15 @@ impl Ranked {
     /// Writes sorted records.
     ///
     /// # Errors
-    /// Returns an error if the scratch directory cannot be written or read, or there are more documents than 2^32 - 2.
+    /// Returns an error if the scratch directory cannot be written or read, or there are more than 2^32 - 2 documents.
     pub fn write(mut sorted: Sorted, layout: Layout, sets: File, scratch: &Scratch) -> Result<Self> {
         let mut writer = BufWriter::with_capacity(1 << 18, scratch.create("ranked")?);
         let mut length = 0u32;
         while let Some(record) = sorted.next()? {
             writer.write_all(record)?;
-            // One rank is left over so that `rank + 1` always fits into 32 bits.
+            // One rank is unused so that `rank + 1` always fits into 32 bits.
             length = length.checked_add(1).filter(|&length| length < u32::MAX).ok_or_else(|| {
-                StageError::new("more documents than 4,294,967,294").hint("deduplicate the shards in several stages")
+                StageError::new("more than 4,294,967,294 documents").hint("deduplicate the shards in several stages")
             })?;
         }
         let records = writer.into_inner().map_err(io::IntoInnerError::into_error)?;

@@ -1,4 +1,4 @@
-//! The record of a document that the stage keeps after it has read the text, of fixed width.
+//! The fixed-width record of a document that the stage keeps after it has read the text.
 //!
 //! ```text
 //! keys of `prefer`   8 bytes each; smaller keys are preferred
@@ -103,7 +103,7 @@ impl Layout {
     }
 }
 
-/// Takes the first `N` bytes; the record must have as many.
+/// Takes the first `N` bytes; the slice must have at least `N`.
 pub fn take<const N: usize>(rest: &mut &[u8]) -> [u8; N] {
     let mut bytes = [0; N];
     let (head, tail) = rest.split_at(N);

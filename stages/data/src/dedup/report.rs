@@ -23,7 +23,7 @@ pub struct Report {
     pub audit: Option<Audit>,
     /// Clusters by size.
     pub clusters: Clusters,
-    /// Licenses of removed documents beside those of their witnesses.
+    /// Licenses of removed documents compared with those of their witnesses.
     pub licenses: Licenses,
 }
 

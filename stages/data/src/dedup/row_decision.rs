@@ -65,17 +65,17 @@ pub struct Sizes {
     pub documents: u64,
 }
 
-/// Licenses of removed documents beside those of their witnesses.
+/// Licenses of removed documents compared with those of their witnesses.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Licenses {
     /// The number of removed documents with the license of their witness.
     pub same: u64,
-    /// The number of removed documents with another license.
+    /// The number of removed documents with a different license from their witness.
     pub other: u64,
-    /// The number of the latter whose license is not permissive, or unknown, while the witness is permissive: text that others
-    /// publish under stricter terms than the copy that is kept.
+    /// The number of removed documents whose license is unknown or not permissive while their witness's license is permissive: others
+    /// publish the text under stricter terms than those of the kept copy.
     pub stricter_than_kept: u64,
-    /// Removed documents with another license, by `removed license -> kept license`.
+    /// Removed documents with a different license from their witness, by `removed license -> kept license`.
     pub pairs: BTreeMap<String, u64>,
 }
 
@@ -150,7 +150,7 @@ struct Cluster {
     root: u32,
     id: [u8; 32],
     size: u64,
-    /// The first member; it is written once a second shows that it is in a cluster.
+    /// The first member; it is written once a second member shows that it is in a cluster.
     first: Vec<u8>,
 }
 
@@ -223,7 +223,7 @@ impl RowDecision {
 }
 
 impl Clusters {
-    /// Sums up clusters, documents and the largest size for each power of two.
+    /// Sums up clusters and documents for each power of two, with the largest size.
     fn of(sizes: BTreeMap<u32, (u64, u64, u64)>) -> Self {
         let of = |(power, (clusters, documents, _)): (&u32, &(u64, u64, u64))| Sizes {
             from: (1 << power) + 1,

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use contract::{Cancel, Context, Progress, Result, StageError};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
-/// A scratch directory and the resources that go with it. Cheap to clone.
+/// A scratch directory and its resources. It is cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Scratch {
     /// The directory; no other run writes to it.

@@ -62,7 +62,8 @@ fn fold_avx2(permutations: &Permutations, tokens: &[u64]) -> Signature {
     fold(permutations, tokens)
 }
 
-/// Computes a signature. One source for all processors: inlined into each of the functions above, and vectorised for its features.
+/// Computes a signature. The source is shared by all processors: it is inlined into each of the functions above and vectorised for its
+/// features.
 #[inline(always)]
 fn fold(permutations: &Permutations, tokens: &[u64]) -> Signature {
     let mut signature = [u32::MAX; PERMUTATIONS];

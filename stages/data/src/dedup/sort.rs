@@ -1,7 +1,7 @@
-//! Sorts any number of records of one width in bounded memory: an external merge sort with runs in the scratch directory.
+//! Sorts any number of fixed-width records in bounded memory: an external merge sort with runs in the scratch directory.
 //!
-//! Records are byte strings and sort as such, so numbers in them are big-endian. Equal records are interchangeable, hence
-//! the output depends on the records alone, not on the order in which threads added them.
+//! Records are compared as byte strings, so numbers in them are big-endian. Equal records are interchangeable, hence the output depends on
+//! the records alone, not on the order in which threads added them.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -15,9 +15,9 @@ use rayon::slice::ParallelSliceMut;
 
 use super::scratch::Scratch;
 
-/// The number of runs that are merged at once, each an open file; more runs are first merged into one.
+/// The number of runs, each an open file, that are merged at once; if there are more, some are first merged into one.
 const FAN_IN: usize = 32;
-/// The bytes that a record needs in addition while its run is sorted: a prefix and an index, padded.
+/// The additional bytes per record while its run is sorted: a prefix and an index, padded.
 const OVERHEAD: usize = 16;
 
 /// Accepts records in any order.
@@ -58,7 +58,7 @@ struct Run {
 
 impl Drop for Run {
     fn drop(&mut self) {
-        // A run left behind costs disk only; the scratch directory is emptied by the next run of the stage.
+        // A leftover run only uses disk space; the scratch directory is emptied by the next run of the stage.
         let _ = fs::remove_file(&self.path);
     }
 }
@@ -78,7 +78,7 @@ impl Sorter {
         }
     }
 
-    /// Adds records, one after another in `records`.
+    /// Adds records, which follow each other in `records`.
     ///
     /// # Errors
     /// Returns an error if a run cannot be written, or the stage was asked to stop.
@@ -144,7 +144,7 @@ impl Sorter {
         order
     }
 
-    /// Merges all runs there are.
+    /// Merges all existing runs.
     fn merge(&mut self) -> Result<Sorted> {
         let open = |path: PathBuf| Ok(Run { reader: BufReader::with_capacity(1 << 17, File::open(&path)?), path });
         let mut readers = self.runs.drain(..).map(open).collect::<io::Result<Vec<_>>>()?;
@@ -180,11 +180,11 @@ impl Sorter {
 }
 
 impl Sorted {
-    /// The next record.
+    /// Returns the next record.
     ///
     /// # Errors
     /// Returns an error if a run cannot be read, or the stage was asked to stop.
-    // Not an `Iterator`: the record is lent until the next call, so that none is allocated.
+    // Not an `Iterator`: the record is borrowed until the next call, so that none is allocated.
     #[allow(clippy::should_implement_trait)]
     pub fn next(&mut self) -> Result<Option<&[u8]>> {
         self.given += 1;
@@ -210,7 +210,7 @@ impl Sorted {
     }
 }
 
-/// Reads one record; false at the end of the run.
+/// Reads one record; returns false at the end of the run.
 fn fill(reader: &mut BufReader<File>, record: &mut [u8]) -> io::Result<bool> {
     if reader.fill_buf()?.is_empty() {
         return Ok(false);

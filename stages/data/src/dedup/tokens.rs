@@ -35,8 +35,8 @@ impl Tokens {
         self.count = 0;
         self.distinct.clear();
         let bytes = content.as_bytes();
-        // The edges of tokens, a block of bytes at a time: always written, and kept or not, because a branch would be
-        // mispredicted at every edge.
+        // Token boundaries, a block of bytes at a time: always written, then kept or overwritten, because a branch
+        // would be mispredicted at every boundary.
         let mut edges = [0u16; BLOCK + 1];
         let (mut inside, mut start) = (false, None);
         for (block, first) in bytes.chunks(BLOCK).zip((0..).step_by(BLOCK)) {
@@ -95,7 +95,8 @@ impl Tokens {
     }
 }
 
-/// Returns a hash that two documents share exactly if their sets are equal (128 bits of xxh3 over the sorted elements).
+/// Returns a hash that is equal for two documents exactly if their sets are equal (128 bits of xxh3 over the sorted
+/// elements).
 pub fn set_hash(set: &[u64]) -> [u8; 16] {
     let bytes: Vec<u8> = set.iter().flat_map(|element| element.to_le_bytes()).collect();
     xxh3_128(&bytes).to_be_bytes()
@@ -115,7 +116,7 @@ const WORD: [bool; 256] = {
 /// is several times cheaper than sorting them.
 #[derive(Debug, Default)]
 struct Distinct {
-    /// Open addressing, a power of two of slots, at most half full; 0 is free.
+    /// Open addressing with a power of two slots, at most half full; 0 marks a free slot.
     slots: Vec<u64>,
     length: usize,
     zero: bool,
@@ -123,7 +124,7 @@ struct Distinct {
 
 impl Distinct {
     fn clear(&mut self) {
-        // A table grown by one huge document must not be wiped for each small one after it.
+        // A table that one huge document has enlarged must not be cleared for each small document after it.
         if self.slots.len() > 1 << 12 && self.length < self.slots.len() / 16 {
             self.slots = Vec::new();
         }

@@ -28,7 +28,7 @@ pub(super) fn read(file: File, max_content: u64, shard: &mut Shard<'_>) -> Resul
     let (mut columns, mut extra_columns) = (Vec::new(), fields.len() as u64);
     for column in COLUMNS {
         match fields.iter().filter(|field| field.name() == column).count() {
-            // As in JSON lines, a column of nulls need not be there.
+            // As in JSON lines, a column that contains only nulls may be missing.
             0 if column == NULLABLE => continue,
             0 => return shard.break_off(bad(1, format!("column '{column}' is missing"))),
             1 => columns.push(column),

@@ -52,7 +52,7 @@ impl Form {
         let mut head = Vec::new();
         File::open(&source.location)?.take(HEAD as u64).read_to_end(&mut head)?;
         if head.is_empty() && !is_plain(source) {
-            let hint = "a download broke off, or the disk was full: get the file again";
+            let hint = "the download was interrupted, or the disk was full: download the file again";
             return Ok(other("empty", "an empty file, which no gzip or Parquet file is", hint));
         }
         let form = match Self::of_bytes(&head) {
@@ -60,7 +60,7 @@ impl Form {
             form => form,
         };
         if form == Self::Lines && source.has_extension("parquet") && !head.is_empty() {
-            let hint = "give the file the name of its form, or get it again";
+            let hint = "rename the file to match its format, or download it again";
             return Ok(other("parquet", "not Parquet, as its name says", hint));
         }
         Ok(form)
@@ -69,7 +69,7 @@ impl Form {
     /// Detects the format of the content of a gzip file that starts with `head`.
     fn of_gzip(head: &[u8]) -> Self {
         let mut inner = Vec::new();
-        // A head of a longer file breaks off; whether the file does is found when it is read.
+        // The head of a longer file is cut off; whether the file itself is truncated is detected when it is read.
         let _ = GzDecoder::new(head).take(HEAD as u64).read_to_end(&mut inner);
         match Self::of_bytes(&inner) {
             Self::Lines => Self::Gzip,
@@ -85,7 +85,7 @@ impl Form {
         if head.starts_with(b"\x1f\x8b") {
             return Self::Gzip;
         }
-        // An export that was cut to pieces begins within a line, with any text: one bad row.
+        // A part of an export that was split begins inside a line, with any text: one bad row.
         let has_row = has_row(head);
         if has_row && !is_binary(head) {
             return Self::Lines;
@@ -99,7 +99,7 @@ impl Form {
             }
         }
         if head.get(1..4) == Some(b"\x2a\x4d\x18") && matches!(head[0], 0x50..=0x5f) {
-            // A skippable frame in front of others.
+            // A skippable frame before other frames.
             return other("zstd", ZSTD, "decompress it with `zstd -d`");
         }
         if head.get(257..262) == Some(b"ustar") {
@@ -112,7 +112,7 @@ impl Form {
         match text.first() {
             None => Self::Lines,
             Some(b'{') => {
-                // An object of one line has a name, or its end, after the bracket.
+                // An object on one line has a name or a closing brace after the opening brace.
                 match text[1..].iter().find(|byte| !matches!(byte, b' ' | b'\t' | b'\r')) {
                     Some(b'\n') => other("json", "JSON over several lines", "write each row on one line: `jq -c .`"),
                     _ => Self::Lines,
@@ -138,7 +138,7 @@ impl Form {
 const ZSTD: &str = "zstd-compressed data";
 const UTF_16: &str = "text in UTF-16 or UTF-32";
 const TO_UTF_8: &str = "convert it to UTF-8, for example with `iconv -f UTF-16 -t UTF-8`";
-const PAGE: &str = "a page with an error message was saved in place of the file: get it again";
+const PAGE: &str = "an error page was saved instead of the file: download it again";
 const COLUMNAR: &str = "export as Parquet or as newline-delimited JSON";
 
 /// The first bytes, kind, name and hint of each format.
@@ -147,7 +147,7 @@ const STARTS: [(&[u8], &str, &str, &str); 14] = [
     (b"\xfd7zXZ\0", "xz", "xz-compressed data", "decompress it with `xz -d`"),
     (b"BZh", "bzip2", "bzip2-compressed data", "decompress it with `bzip2 -d`"),
     (b"PK\x03\x04", "zip", "a zip archive", "unpack it with `unzip`"),
-    (b"PK\x05\x06", "zip", "an empty zip archive", "get the file again"),
+    (b"PK\x05\x06", "zip", "an empty zip archive", "download the file again"),
     (b"\x04\x22\x4d\x18", "lz4", "lz4-compressed data", "decompress it with `lz4 -d`"),
     (b"7z\xbc\xaf\x27\x1c", "7z", "a 7z archive", "unpack it with `7z x`"),
     (b"Obj\x01", "avro", "an Avro file", COLUMNAR),
@@ -163,8 +163,8 @@ fn other(kind: &'static str, name: &str, hint: &'static str) -> Form {
     Form::Other(Other { kind, name: name.to_owned(), hint })
 }
 
-/// Returns whether the start is ASCII in units of two or four bytes: all even bytes are 0 and no odd one is, or the reverse; or
-/// three of four.
+/// Returns whether the start is ASCII in units of two or four bytes: all even bytes are 0 and no odd byte is, or the reverse; or three of
+/// every four bytes are 0.
 fn is_wide(head: &[u8]) -> bool {
     let head = &head[..head.len().min(32)];
     [(2, 0), (2, 1), (4, 0), (4, 3)].into_iter().any(|(width, place)| {

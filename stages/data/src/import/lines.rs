@@ -39,7 +39,7 @@ impl<R: BufRead> Lines<R> {
             self.line = Vec::new();
         }
         self.number += 1;
-        // One byte more than the limit distinguishes a line of exactly the limit from a longer one; one more for its end.
+        // One byte more than the limit distinguishes a line of exactly the limit from a longer one; another byte is for its line end.
         let taken = (&mut self.reader).take(self.limit + 1).read_until(b'\n', &mut self.line)? as u64;
         if taken == 0 {
             return Ok(None);

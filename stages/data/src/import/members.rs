@@ -32,7 +32,7 @@ impl<R: BufRead> Members<R> {
             let ended = self.member.take();
             match next {
                 None => break,
-                // The first byte of a member's header; whether it is one is found by reading on.
+                // The first byte of a member's header; whether a header follows is determined by reading on.
                 Some(0x1f) => self.member = ended.map(|member| GzDecoder::new(member.into_inner())),
                 Some(_) => return Err(io::Error::new(ErrorKind::InvalidInput, "other bytes follow the gzip data")),
             }

@@ -1,4 +1,4 @@
-//! `import`: a GitHub query export to a table of documents, in one streaming pass.
+//! `import`: reads a GitHub query export into a table of documents, in one streaming pass.
 //!
 //! A shard is one file of the export. Its format is detected by its first bytes, not by its name:
 //!
@@ -6,20 +6,19 @@
 //! |---|---|
 //! | `1f 8b` | gzip of JSON lines, of one or more members |
 //! | `PAR1` | Parquet |
-//! | of another format ([`form`]) | not read |
-//! | else | JSON lines |
+//! | those of another format ([`form`]) | not read |
+//! | anything else | JSON lines |
 //!
-//! Every row needs the columns `repo_name, path, copies, size, content`; `license` may be null or, as in BigQuery's
-//! exports, missing. `copies` and `size` are numbers or, as BigQuery exports INT64, strings. Other columns are ignored and
-//! counted. So all that `pipeline export` writes of documents, as JSON lines or Parquet, can be imported again:
-//! the rows are the same, with equal ids. A byte-order mark at the start of a shard, `\r` at the end of a line, and blank
-//! lines (counted) are accepted.
+//! Every row needs the columns `repo_name, path, copies, size, content`; `license` may be null or, as in BigQuery's exports, missing.
+//! `copies` and `size` are numbers or, as BigQuery exports INT64, strings. Other columns are ignored and counted. So documents that
+//! `pipeline export` wrote as JSON lines or Parquet can be imported again: the rows are the same, with equal ids. A byte-order mark at the
+//! start of a shard, `\r` at the end of a line, and blank lines (counted) are accepted.
 //!
-//! # What cannot be read
-//! **A malformed row**: bad JSON, bad UTF-8, half a surrogate pair, a column missing, twice or of the wrong type,
-//! `copies` or `size` below 0, content of more than `max_line` bytes. JSON spells a byte in up to six (`\u0001`), so a line may have 6 × `max_line` bytes and
-//! 1 MiB for the other columns; a longer line is malformed, and is not kept in memory. Without `max_bad_rows`, the first malformed row fails the stage with file, line and reason; with it,
-//! malformed rows go to the output `rejected`: `rows = kept + dropped + rejected`.
+//! # Malformed rows and unreadable shards
+//! **A malformed row**: bad JSON, bad UTF-8, half a surrogate pair, a column missing, twice or of the wrong type, `copies` or `size` below
+//! 0, content of more than `max_line` bytes. JSON may write a byte as six bytes (`\u0001`), so a line may have 6 × `max_line` bytes and 1
+//! MiB for the other columns; a longer line is malformed, and is not kept in memory. Without `max_bad_rows`, the first malformed row fails
+//! the stage with file, line and reason; with it, malformed rows go to the output `rejected`: `rows = kept + dropped + rejected`.
 //!
 //! **An unreadable shard** has a separate limit, `max_bad_shards`:
 //!
@@ -160,8 +159,9 @@ impl Stage for Import {
             problems.push(Problem::new("min_size", message).depends_on("max_size"));
         }
         if let Some(Err(error)) = spec.blake3.as_ref().map(|digest| digest.parse::<Digest>()) {
-            problems
-                .push(Problem::new("blake3", error.to_string()).hint("copy `sources` from a former import's report"));
+            problems.push(
+                Problem::new("blake3", error.to_string()).hint("copy `sources` from the report of an earlier import"),
+            );
         }
         problems
     }
@@ -294,8 +294,8 @@ impl<'a> Limits<'a> {
         Ok(())
     }
 
-    /// Adds a finished shard. The shard that exceeds a limit does not depend on threads, because the counts are added up in order. A shard that is
-    /// started after the finished shards exceed the limit fails too, but that shard comes first, and its failure is reported.
+    /// Adds a finished shard. The shard that exceeds a limit does not depend on threads, because the counts are added up in order. A shard
+    /// that is started after a limit was exceeded fails too, but the shard that exceeded it comes first, and its failure is reported.
     fn add(&self, index: usize, result: &ShardResult) -> Result<()> {
         let faults = Faults { rows: result.rejected_rows(), shards: u64::from(result.unreadable.is_some()) };
         let mut found = self.found();
@@ -313,7 +313,7 @@ impl<'a> Limits<'a> {
 /// Returns the shards, sorted by digest.
 fn sources(exec: &Exec, context: &Context) -> Result<Vec<GivenFile>> {
     let mut sources = exec.given().files(context)?;
-    // Of equal files the first is read. Of empty ones that is one whose name says that it must not be empty.
+    // Of several equal files, the first is read. Of several empty files, that is one whose name says that it must not be empty.
     sources.sort_by_cached_key(|source| (source.digest, shard::is_plain(source), source.name.clone()));
     Ok(sources)
 }

@@ -35,7 +35,7 @@ impl<'a> Row<'a> {
         }
         sonic_rs::from_str(line).map_err(|error| {
             let text = error.to_string();
-            // The parser adds the position in its one line, and a drawing of the place.
+            // The parser's message also contains the position within its one line, and a marked excerpt.
             let first = text.lines().next().unwrap_or_default();
             let reason = first.split(" at line ").next().unwrap_or(first).trim_end_matches('.');
             format!("{reason} (byte {})", error.offset())
@@ -54,8 +54,8 @@ impl Row<'_> {
 /// The maximum nesting depth of the values of an ignored column: the parser skips them recursively, on the call stack.
 const MAX_DEPTH: usize = 128;
 
-/// Returns whether objects and arrays are nested deeper than [`MAX_DEPTH`]. Few rows have that many brackets outside of their
-/// source text, so strings are rarely parsed.
+/// Returns whether objects and arrays are nested deeper than [`MAX_DEPTH`]. Few rows have that many brackets outside their source text, so
+/// strings are rarely scanned.
 fn is_too_deep(line: &[u8]) -> bool {
     let opens = |byte: &&u8| matches!(byte, b'[' | b'{');
     if line.iter().filter(opens).nth(MAX_DEPTH).is_none() {
@@ -183,7 +183,7 @@ impl<'de> Deserialize<'de> for Row<'de> {
                     copies: count("copies", required("copies", copies)?).map_err(de::Error::custom)?,
                     size: count("size", required("size", size)?).map_err(de::Error::custom)?,
                     content: required("content", content)?,
-                    // BigQuery leaves out the keys of nulls.
+                    // BigQuery omits the keys of null values.
                     license: license.flatten(),
                     extra_columns,
                 })

@@ -17,14 +17,14 @@ use super::shard_result::{BadRow, ShardResult, Tables};
 
 /// The number of bytes read from a file, and decoded, at a time.
 const BUFFER: usize = 256 << 10;
-/// The number of bytes of a bad row that are shown.
+/// The maximum number of bytes of a bad row that are shown.
 const EXCERPT: usize = 160;
 /// The number of bytes that a line may have beyond its content.
 const OTHER_COLUMNS: u64 = 1 << 20;
 /// The hint if no unreadable shard is allowed.
-const SKIP: &str = "get the file again, or set max_bad_shards to skip such shards";
+const SKIP: &str = "download the file again, or set max_bad_shards to skip such shards";
 
-/// Returns whether a file of this name has no header, so that it may be empty.
+/// Returns whether a file of this name has no header, and so may be empty.
 pub(super) fn is_plain(file: &GivenFile) -> bool {
     !file.has_extension("gz") && !file.has_extension("parquet")
 }
@@ -91,12 +91,12 @@ impl<'a> Shard<'a> {
     }
 
     fn lines(&mut self, reader: impl BufRead, gzip: bool) -> Result<()> {
-        // JSON spells a byte in at most six: `\u0001`.
+        // JSON writes a byte as at most six bytes: `\u0001`.
         let limit = self.spec.max_line.saturating_mul(6).saturating_add(OTHER_COLUMNS);
         let mut lines = Lines::new(reader, limit);
         loop {
             self.context.cancel.check()?;
-            // The line borrows its reader, so the number is read first.
+            // The line borrows the reader, so the number is read first.
             let number = lines.number() + 1;
             let bad = |kind, reason: String, line: &[u8]| BadRow { line: number, kind, reason, excerpt: excerpt(line) };
             let line = match lines.next() {
@@ -144,7 +144,7 @@ impl<'a> Shard<'a> {
             return self.tables.reject(row);
         }
         let hint = match self.spec.max_bad_rows {
-            0 => "set max_bad_rows to have such rows put into the output 'rejected'".to_owned(),
+            0 => "set max_bad_rows to write such rows to the output 'rejected' instead".to_owned(),
             limit => format!("it is one more than max_bad_rows = {limit}"),
         };
         Err(StageError::new(row.reason).at(&self.source.name, row.line).hint(hint))

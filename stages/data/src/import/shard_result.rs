@@ -38,7 +38,7 @@ impl ShardResult {
 /// A malformed row, or a shard that cannot be read from a line on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct BadRow {
-    /// The line, or its row in a Parquet file, from 1.
+    /// The line number, or the row number in a Parquet file, from 1.
     pub line: u64,
     /// The kind of the fault: `json`, `utf-8`, `long line`, `column`; for shards `gzip`, `parquet`, `zstd` and so on.
     pub kind: &'static str,

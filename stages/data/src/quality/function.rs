@@ -17,11 +17,11 @@ use super::rules::{RuleSet, detail};
 
 /// Field of the result: the bits of the rules that remove the document.
 pub(super) const MATCHED: &str = "matched";
-/// Field of the result: the bits of the rules whose random draw spares it.
+/// Field of the result: the bits of the rules whose random draw keeps the document.
 pub(super) const SPARED: &str = "spared";
 /// Field of the result: the first rule that matched, or null.
 pub(super) const FIRST: &str = "rule";
-/// Field of the result: the measure that this rule matched, or null.
+/// Field of the result: the measured value that this rule matched, or null.
 pub(super) const MEASURED: &str = "detail";
 
 /// The function `quality(id, content)`, which returns a struct of [`MATCHED`], [`SPARED`], [`FIRST`] and [`MEASURED`].
@@ -34,7 +34,7 @@ pub(super) struct Quality {
 }
 
 impl Quality {
-    /// Creates the function of these rules, with the tokenizer that the rule on tokens needs.
+    /// Creates the function for these rules, with the tokenizer that the rule on tokens needs.
     pub(super) fn new(rules: RuleSet, tokenizer: Option<TextTokenizer>) -> Self {
         let signature = Signature::exact(vec![DataType::Utf8, DataType::Utf8], Volatility::Immutable);
         Self { identity: format!("{rules:?}"), rules, tokenizer, signature }
@@ -112,8 +112,9 @@ impl ScalarUDFImpl for Quality {
     }
 }
 
-/// The function `quality_<field>(matches)`, which returns a field of the result of [`Quality`]. DataFusion's optimiser moves its own `get_field` into the scan,
-/// together with its argument, so that each use would measure the text again; this function is not moved.
+/// The function `quality_<field>(matches)`, which returns a field of the result of [`Quality`]. DataFusion's optimiser
+/// moves its own `get_field` with its argument into the scan, so that each use would measure the text again; it does
+/// not move this function.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub(super) struct QualityField {
     name: String,

@@ -7,7 +7,7 @@
 //! | `line_mean` | its lines have more characters on average than `threshold` | 100 |
 //! | `alpha_fraction` | the share of letters and digits among its characters is below `threshold` | 0.25 |
 //! | `characters_per_token` | it has fewer characters per token than `threshold`, with the tokenizer at the input `tokenizer` | 1.5 |
-//! | `config_or_test` | one of its first 5 lines says unit tests, test file or configuration file, or `config` or `test` is there more often than `threshold` times its newlines (rounded down) | 0.05, with probability 0.7 |
+//! | `config_or_test` | one of its first 5 lines says unit tests, test file or configuration file, or `config` or `test` occurs more often than `threshold` times its newlines (rounded down) | 0.05, with probability 0.7 |
 //! | `has_no_keywords` | it contains none of `def `, `class `, `for `, `while ` | with probability 0.7 |
 //! | `few_assignments` | it contains `=` at most `threshold` times | 4 |
 //!
@@ -15,8 +15,8 @@
 //! each rule alone would remove, and the overlaps. Probabilities are drawn from hash(seed, rule, id), so that the result for a document
 //! depends on no other document (CodeParrot draws from an unseeded stream). [`measures`] defines a line and a letter.
 //!
-//! The rule on characters per token is applied if an input `tokenizer` is connected: the tokenizer that the run trains later on
-//! the kept documents cannot be used, but one trained on the unfiltered documents can, as CodeParrot used a finished one.
+//! The rule on characters per token is applied if an input `tokenizer` is connected. The tokenizer that the run later trains on the kept
+//! documents cannot be used, but one trained on the unfiltered documents can; CodeParrot used an existing tokenizer.
 
 mod function;
 pub mod measures;
@@ -63,7 +63,7 @@ pub struct Spec {
     pub characters_per_token: CharactersPerToken,
     /// Removes test and configuration files, with a probability.
     pub config_or_test: ConfigOrTest,
-    /// Removes files without function, class or loop, with a probability.
+    /// Removes files without a function, class or loop, with a probability.
     pub has_no_keywords: HasNoKeywords,
     /// Removes files with at most this many equals signs.
     pub few_assignments: FewAssignments,

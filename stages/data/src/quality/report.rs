@@ -7,7 +7,7 @@ use tables::Attrition;
 
 use super::rules::{Rule, RuleBits};
 
-/// The number of documents for each combination of rules: all that the report needs.
+/// The number of documents for each combination of rules, from which the report is computed.
 #[derive(Debug, Default)]
 pub(super) struct Combinations {
     matched: BTreeMap<u32, u64>,

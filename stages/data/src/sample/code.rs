@@ -1,8 +1,8 @@
 //! Python files generated from templates.
 //!
 //! In a template `{noun}`, `{nouns}`, `{field}`, `{other}` and `{Class}` stand for words of the file's topic, `{a}` and `{b}` for
-//! variables, `{n}` and `{m}` for numbers. A file uses only its own words, so that a model can predict what comes later from what
-//! came before.
+//! variables, `{n}` and `{m}` for numbers. A file uses only the words of its topic, so that a model can predict later text from earlier
+//! text.
 
 use super::random_choices::RandomChoices;
 use super::templates::{CLASSES, CONSTANTS, FUNCTIONS, IMPORTS, MAINS};
@@ -73,7 +73,7 @@ pub(super) fn topic(random: &mut RandomChoices) -> &'static str {
     TOPICS[random.below(TOPICS.len() as u64) as usize].name
 }
 
-/// Generates a file: usual code nine times in ten, otherwise a file that a filter removes.
+/// Generates a file: usual code in nine of ten cases, otherwise a file that a filter removes.
 pub(super) fn file(random: &mut RandomChoices) -> String {
     match random.below(100) {
         0 | 1 => small(random),
@@ -140,7 +140,7 @@ fn module(random: &mut RandomChoices) -> String {
     while text.len() < target {
         text += "\n\n";
         let template = if random.chance(0.2) { random.pick(&CLASSES) } else { random.pick(&FUNCTIONS) };
-        // Some functions are about another word than the file's.
+        // Some functions are about another topic than the file's.
         let other = self::words(random).0;
         text += &fill(template, if random.chance(0.6) { &words } else { &other }, random);
     }
@@ -182,7 +182,7 @@ fn configuration(random: &mut RandomChoices) -> String {
     text
 }
 
-/// Generates prose in a docstring: no keyword, hardly an assignment.
+/// Generates prose in a docstring: no keywords, and hardly any assignments.
 fn documentation(random: &mut RandomChoices) -> String {
     let mut text = format!("{HEADER}\n\"\"\"\n");
     for _ in 0..random.between(16, 30) {

@@ -9,7 +9,7 @@ use super::code;
 use super::random_choices::RandomChoices;
 use crate::license::KEYS;
 
-/// Licenses of repositories, the usual ones more often.
+/// Licenses of repositories; the more common ones are listed more often.
 const COMMON: [&str; 6] = ["mit", "apache-2.0", "bsd-3-clause", "gpl-3.0", "mit", "apache-2.0"];
 
 /// A row of the export.
@@ -72,7 +72,7 @@ impl Documents {
     }
 
     pub(super) fn document(&self, number: u64) -> SampleDocument {
-        // Neighbours in a shard are of different repositories, as in a real export.
+        // Adjacent documents in a shard belong to different repositories, as in a real export.
         let repository = number % self.repositories;
         let mut random = RandomChoices::new(self.repository.seed(&repository.to_le_bytes()));
         let topic = code::topic(&mut random);
@@ -90,7 +90,7 @@ impl Documents {
 
     fn origin(&self, number: u64) -> Origin {
         let mut random = RandomChoices::new(self.origin.seed(&number.to_le_bytes()));
-        // The first document has none before it to copy.
+        // The first document has no earlier document to copy.
         match number {
             0 => Origin::Original,
             _ if random.chance(self.exact) => Origin::CopyOf(random.below(number)),
@@ -114,7 +114,7 @@ impl Documents {
         match self.origin(source) {
             Origin::NearCopyOf(other) => {
                 let mut random = RandomChoices::new(self.change.seed(&source.to_le_bytes()));
-                // A near copy of a near copy is one of the same original: files stay near.
+                // A near copy of a near copy becomes one of the same original, so that files stay similar.
                 let original = self.original(other);
                 let content = code::file(&mut RandomChoices::new(self.content.seed(&original.to_le_bytes())));
                 code::change(&content, &mut random)

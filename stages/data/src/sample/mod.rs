@@ -5,7 +5,7 @@
 //! belong to this program; every repository is named `synthetic/...` and every file says in its first line that it is
 //! generated. The export exercises every later stage:
 //!
-//! | what | how much |
+//! | content | amount |
 //! |---|---|
 //! | documents | `repositories` times `files_per_repository` |
 //! | exact copies of another file, often in another repository and under another license | `exact_duplicates` of the documents |
@@ -42,11 +42,11 @@ const PROBLEMS: &[u8] = include_bytes!("problems.jsonl");
 /// The maximum number of files of an export.
 const FILES: u64 = 100_000_000;
 
-/// Memory for a file that has exact copies: its entry in a hash map, while that grows.
+/// Memory for a file that has exact copies, in bytes: its entry in a hash map while the map grows.
 const COPIED_BYTES: u64 = 64;
 
-/// Bytes of memory for the files that have exact copies, of which there are at most as many as there are copies and
-/// as there are originals; the seed decides.
+/// Returns the memory for the files that have exact copies, in bytes. Their number depends on the seed, but is at most the number of copies
+/// and at most the number of originals.
 fn memory(spec: &Spec) -> u64 {
     let files = u64::from(spec.repositories) * u64::from(spec.files_per_repository);
     let part = spec.exact_duplicates.min(1.0 - spec.exact_duplicates);

@@ -1,4 +1,4 @@
-//! The random choices for one document.
+//! Random choices for one document.
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};

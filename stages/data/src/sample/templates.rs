@@ -1,6 +1,6 @@
 //! The templates of functions, classes and the code around them.
 
-/// Lines at the top.
+/// The lines at the top.
 pub(super) const IMPORTS: [&str; 6] = [
     "import math\n",
     "import re\n",
@@ -10,7 +10,7 @@ pub(super) const IMPORTS: [&str; 6] = [
     "from collections import defaultdict\n",
 ];
 
-/// Lines below the imports.
+/// The lines below the imports.
 pub(super) const CONSTANTS: [&str; 4] = [
     "MAX_{n} = {m}\n",
     "DEFAULT_NAME = \"{noun}\"\n",

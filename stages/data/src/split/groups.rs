@@ -13,7 +13,7 @@ use tables::{CLUSTER, ID, REPO_NAME, SIZE, Session, Table, plan_error};
 
 use super::{has_clusters, text};
 
-/// The name of the number of documents in an aggregate.
+/// The name of the column with the number of documents in an aggregate.
 const ROWS: &str = "rows";
 
 /// Documents and their bytes, by `size`.
@@ -41,7 +41,7 @@ pub(super) struct LargestGroup {
 /// The groups of a table, by union-find over its repositories. Memory: 24 bytes per repository and cluster, and 80 per
 /// repository for its smallest id and its amount.
 pub(super) struct Groups {
-    /// The first 128 bits of the hash of a repository's name, to its place in `parent`.
+    /// The index of each repository in `parent`, by the first 128 bits of the hash of its name.
     repositories: HashMap<u128, u32>,
     /// The root of each repository.
     root: Vec<u32>,
@@ -73,7 +73,7 @@ impl Groups {
 
     /// Returns the group of a repository.
     pub(super) fn of(&self, repository: &str) -> u32 {
-        // Every repository of the table was read.
+        // Every repository of the table has been read.
         self.repositories.get(&hash(repository)).map_or(u32::MAX, |place| self.root[*place as usize])
     }
 
@@ -85,7 +85,7 @@ impl Groups {
             sum.add(*amount);
             *repositories += 1;
         }
-        // Of equal ones, the one with the smallest id: positions depend on the order of the rows.
+        // Ties go to the smallest id, because positions depend on the order of the rows.
         let rank = |root: &u32, amount: &Amount| (amount.bytes, amount.rows, Reverse(self.identity.get(root)));
         let (group, (amount, repositories)) =
             sums.iter().max_by(|(a, (x, _)), (b, (y, _))| rank(a, x).cmp(&rank(b, y)))?;
@@ -125,7 +125,7 @@ pub(super) fn largest_repository(table: &Table, context: &Context) -> Result<Opt
     Ok(largest)
 }
 
-/// Documents and bytes, as [`ROWS`] and [`SIZE`].
+/// Returns the aggregates for documents and bytes, named [`ROWS`] and [`SIZE`].
 fn amounts() -> Result<Vec<Expr>> {
     let size = when(col(SIZE).gt(lit(0i64)), col(SIZE)).otherwise(lit(0i64)).map_err(plan_error)?;
     Ok(vec![count(lit(1i64)).alias(ROWS), sum(size).alias(SIZE)])
@@ -154,7 +154,7 @@ fn hash(name: &str) -> u128 {
 #[derive(Default)]
 struct Forest {
     repositories: HashMap<u128, u32>,
-    /// A repository of each cluster.
+    /// One repository of each cluster.
     clusters: HashMap<u128, u32>,
     parent: Vec<u32>,
     smallest: Vec<String>,

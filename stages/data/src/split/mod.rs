@@ -1,18 +1,18 @@
 //! `split`: training and validation documents.
 //!
-//! **By repository** (the default). A group is the documents that are connected by repository and, if the table has a
-//! column `cluster` (which `dedup` writes), by near-duplicate cluster: no repository and no cluster is on both sides. A
-//! group's identity is the smallest id of its documents, and it goes to validation when the number in `[0, 1)` drawn from
-//! hash(seed, identity) is below `fraction`: adding or removing a group moves no other, as long as one is drawn. If none is,
-//! the group with the smallest number goes to validation; if all are, the one with the largest stays in training. A
-//! single group is training data, with a warning: training is empty only if the input is.
+//! **By repository** (the default). A group is the documents that are connected by repository and, if the table has a column `cluster`
+//! (which `dedup` writes), by near-duplicate cluster: no repository and no cluster is on both sides. A group's identity is the smallest id
+//! of its documents, and it goes to validation if the number in `[0, 1)` drawn from hash(seed, identity) is below `fraction`: so adding or
+//! removing a group moves no other group. If no number is below `fraction`, the group with the smallest number goes to validation; if all
+//! are, the group with the largest number stays in training. A single group is used for training, with a warning: training is empty only if
+//! the input is empty.
 //!
 //! So `fraction` applies to the groups, and the share of documents and bytes in validation depends on their
 //! sizes. The report contains both shares, the largest repository and the largest group. If a share is more than twice
 //! `fraction`, or less than half of it, the stage warns.
 //!
-//! **By shard.** The shard whose digest sorts last, or whose digest begins with `valid_shard`, is the
-//! validation set; the names of files never matter. A single shard is training data, with a warning.
+//! **By shard.** The shard whose digest sorts last, or whose digest begins with `valid_shard`, is the validation set; file names have no
+//! effect. A single shard is used for training, with a warning.
 
 mod groups;
 
@@ -124,7 +124,7 @@ impl Shares {
         let percent = |share: f64| format!("{:.1} %", 100.0 * share);
         let side = |piece: &Piece| if piece.valid { "validation" } else { "training" };
         let mut text = format!(
-            "fraction = {}, but validation has {} of the documents and {} of their bytes: repositories stay whole",
+            "fraction = {}, but validation has {} of the documents and {} of their bytes: a repository is never split",
             self.fraction,
             percent(documents),
             percent(bytes)
@@ -205,7 +205,7 @@ impl Stage for Split {
             return Err(StageError::new("training and validation together do not contain all rows"));
         }
         if report.rows == 0 {
-            context.progress.warn("there are no documents to split: both sides are empty");
+            context.progress.warn("there are no documents to split: both outputs are empty");
         } else if report.valid.rows == 0 {
             context.progress.warn("no validation documents: all documents form one group, which is used for training");
         } else if let Some(warning) = report.shares.as_ref().and_then(Shares::warning) {
@@ -265,7 +265,7 @@ fn by_shard(spec: &Spec, table: &Table, context: &Context) -> Result<Report> {
     let shards: BTreeSet<String> = table.parts().iter().map(shard).collect();
     let valid = match &spec.valid_shard {
         Some(wanted) => {
-            // A part's name has the first 16 digits.
+            // A part's name contains the first 16 digits.
             let wanted = &wanted[..wanted.len().min(16)];
             let found: Vec<_> = shards.iter().filter(|shard| shard.starts_with(wanted)).collect();
             match found.as_slice() {
@@ -285,7 +285,7 @@ fn by_shard(spec: &Spec, table: &Table, context: &Context) -> Result<Report> {
         Ok(BooleanArray::from(vec![is_valid; batch.num_rows()]))
     })?;
     if report.train.rows == 0 && report.rows > 0 {
-        return Err(StageError::new("valid_shard is the only shard, so that nothing is left to train on"));
+        return Err(StageError::new("valid_shard is the only shard, so nothing is left to train on"));
     }
     report.valid_shard = valid;
     Ok(report)

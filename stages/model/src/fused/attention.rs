@@ -1,4 +1,4 @@
-//! Causal attention composed of plain operations of any backend, whose gradient keeps no value for each pair of tokens.
+//! Causal attention composed of plain operations of any backend. Its gradient stores no value for each pair of tokens.
 //!
 //! With `q`, `k` and `v` `[batch, heads, sequence, head width]`, and a mask `m` that is −∞ above the diagonal and 0 elsewhere:
 //!
@@ -7,9 +7,9 @@
 //! ∂v = pᵀ ∂y;   ∂p = ∂y vᵀ;   ∂s = p (∂p − Σ y ∂y) / √(head width);   ∂q = ∂s k;   ∂k = ∂sᵀ q
 //! ```
 //!
-//! `p` is recomputed for the gradient (Dao et al., "FlashAttention", 2022, section 3.1), some sequences at a time, so the
-//! memory of a model grows with the number of tokens and not of pairs. `p` and `∂p` are computed in `f32`, even from `bf16` inputs;
-//! the other products are in the format of the inputs.
+//! `p` is recomputed for the gradient (Dao et al., "FlashAttention", 2022, section 3.1), some sequences at a time, so the memory of a model
+//! grows with the number of tokens and not with the number of pairs. `p` and `∂p` are computed in `f32`, even from `bf16` inputs; the other
+//! products are in the format of the inputs.
 
 use std::ops::Range;
 
@@ -17,7 +17,8 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, TensorMetadata};
 use burn::tensor::{DType, FloatDType, Slice};
 
-/// The number of pairs of tokens computed at a time, over all heads: 1 GiB for each tensor of pairs in `f32`; the gradient needs up to 5.
+/// The maximum number of pairs of tokens computed at a time, over all heads: 1 GiB for each tensor of pairs in `f32`; the gradient needs up
+/// to 5 such tensors.
 pub const PAIRS: usize = 1 << 28;
 
 /// Returns `y`, computing at most `pairs` pairs of tokens at a time, or one sequence.
@@ -55,7 +56,7 @@ pub fn backward<B: Backend>(
     parts.map(joined::<B>)
 }
 
-/// `p`, in `f32`.
+/// Returns `p`, in `f32`.
 fn shares<B: Backend>(query: FloatTensor<B>, key: FloatTensor<B>, mask: FloatTensor<B>) -> FloatTensor<B> {
     let scale = scale(&query);
     let [query, key] = [query, key].map(|tensor| cast::<B>(tensor, DType::F32));
@@ -67,15 +68,15 @@ fn shares<B: Backend>(query: FloatTensor<B>, key: FloatTensor<B>, mask: FloatTen
     B::float_div(powers, sums)
 }
 
-/// The product of many rows and few columns, as the transpose of its transpose.
+/// Returns a product of many rows and few columns, computed as the transpose of its transpose.
 ///
-/// In `bf16`, where the rows are four times the columns or more, a candidate of CubeK's tuning fails at its launch (a tile of 512
-/// rows), and CubeCL then takes the factors for unwritten and skips what reads them (cubek-matmul 0.4.0-pre.1).
+/// In `bf16`, if there are at least four times as many rows as columns, a candidate in CubeK's tuning fails to launch (a tile of 512 rows),
+/// and CubeCL then treats the factors as unwritten and skips the operations that read them (cubek-matmul 0.4.0-pre.1).
 fn narrow<B: Backend>(left: FloatTensor<B>, right: FloatTensor<B>) -> FloatTensor<B> {
     B::float_transpose(B::float_matmul(B::float_transpose(right), B::float_transpose(left)))
 }
 
-/// One over the root of the head width.
+/// Returns one over the square root of the head width.
 fn scale(query: &impl TensorMetadata) -> f32 {
     1.0 / (query.shape()[3] as f32).sqrt()
 }
@@ -87,13 +88,13 @@ fn chunks<T: TensorMetadata>(query: &T, pairs: usize) -> impl Iterator<Item = Ra
     (0..batch).step_by(chunk).map(move |start| start..batch.min(start + chunk))
 }
 
-/// The sequences computed at a time, of the sizes `[batch, heads, sequence]`.
+/// Returns the number of sequences computed at a time, for the sizes `[batch, heads, sequence]`.
 pub fn chunk([batch, heads, sequence]: [usize; 3], pairs: usize) -> usize {
     let each = heads.saturating_mul(sequence).saturating_mul(sequence);
     (pairs / each.max(1)).clamp(1, batch.max(1))
 }
 
-/// The sequences of a range.
+/// Returns the sequences of a range.
 fn sequences<B: Backend>(tensor: &FloatTensor<B>, range: &Range<usize>) -> FloatTensor<B> {
     let shape = tensor.shape();
     if *range == (0..shape[0]) {

@@ -242,7 +242,7 @@ fn like(tensor: &CubeTensor, shape: Shape, dtype: DType) -> CubeTensor {
     empty_device_contiguous_dtype(tensor.client.clone(), tensor.device.clone(), shape, dtype)
 }
 
-/// Returns the tensor without gaps, in memory that nothing else uses: its own, or a copy.
+/// Returns the tensor without gaps, in memory that nothing else uses: its own memory or a copy.
 fn exclusive(tensor: CubeTensor) -> CubeTensor {
     let tensor = into_contiguous(tensor);
     if tensor.can_mut() { tensor } else { tensor.copy() }

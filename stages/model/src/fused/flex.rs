@@ -6,7 +6,7 @@ use burn::tensor::{DType, Shape, TensorData, bf16};
 use rayon::prelude::*;
 
 use super::loops::{self, Value};
-use super::{AdamWStep, Fused, rows_of};
+use super::{AdamWStep, Fused, memory, rows_of};
 
 /// The number of elements in one block of an element-wise loop.
 const ELEMENTS: usize = 1 << 14;
@@ -22,7 +22,7 @@ macro_rules! by_type {
         match $tensor {
             DType::F32 => $name::<f32>($($argument),*),
             DType::BF16 => $name::<bf16>($($argument),*),
-            other => panic!("fused operations compute with F32 and BF16, not {other:?}"),
+            other => panic!("fused operations support F32 and BF16, not {other:?}"),
         }
     };
 }
@@ -74,9 +74,9 @@ impl Fused for Flex {
 
 fn gelu_new<T: Stored>(x: F) -> F {
     let x = whole(x);
-    let mut y = vec![T::put(0.0); x.layout().num_elements()];
+    let mut y = T::room(x.layout().num_elements());
     match y.len() <= ELEMENTS {
-        // Another thread would cost more than one block of work.
+        // One block of work is cheaper than another thread.
         true => loops::gelu(T::values(&x), &mut y),
         false => {
             y.par_chunks_mut(ELEMENTS).zip(T::values(&x).par_chunks(ELEMENTS)).for_each(|(y, x)| loops::gelu(x, y))
@@ -97,7 +97,7 @@ fn gelu_new_backward<T: Stored>(x: F, dy: F) -> F {
 fn layer_norm<T: Stored>(x: F, weight: F, bias: F, epsilon: f32) -> (F, F, F) {
     let [x, weight, bias] = [x, weight, bias].map(whole);
     let (rows, width) = (rows_of(x.layout().shape()), weight.layout().num_elements());
-    let mut y = vec![T::put(0.0); rows * width];
+    let mut y = T::room(rows * width);
     let (mut means, mut scales) = (vec![0f32; rows], vec![0f32; rows]);
     let (weight, bias) = (slice(&weight), slice(&bias));
     let block = |((y, x), (means, scales)): ((&mut [T], &[f32]), (&mut [f32], &mut [f32]))| {
@@ -121,7 +121,7 @@ fn layer_norm<T: Stored>(x: F, weight: F, bias: F, epsilon: f32) -> (F, F, F) {
 fn layer_norm_backward<T: Stored>(x: F, dy: F, weight: F, means: F, scales: F) -> (F, F, F) {
     let [x, dy, weight, means, scales] = [x, dy, weight, means, scales].map(whole);
     let width = weight.layout().num_elements();
-    let mut dx = vec![0f32; x.layout().num_elements()];
+    let mut dx = memory::take(x.layout().num_elements());
     let statistics = slice(&means).par_chunks(ROWS).zip(slice(&scales).par_chunks(ROWS));
     let values = slice(&x).par_chunks(ROWS * width).zip(T::values(&dy).par_chunks(ROWS * width));
     let blocks = dx.par_chunks_mut(ROWS * width).zip(values).zip(statistics);
@@ -147,16 +147,7 @@ fn layer_norm_backward<T: Stored>(x: F, dy: F, weight: F, means: F, scales: F) -
 
 fn head<T: Stored>(logits: F, next: IntTensor<Flex>, share: f32) -> (F, F) {
     let mut logits = whole(logits);
-    let next = whole(next);
-    let next: Vec<usize> = match next.as_slice::<i32>() {
-        Some(next) => next.iter().map(|id| *id as usize).collect(),
-        None => next
-            .as_slice::<i64>()
-            .expect("Burn has no other type of ids on the CPU")
-            .iter()
-            .map(|id| *id as usize)
-            .collect(),
-    };
+    let next = indices(next);
     let (rows, vocabulary) = (rows_of(logits.layout().shape()), logits.layout().shape()[1]);
     let losses: Vec<f32> = T::values_mut(&mut logits)
         .par_chunks_mut(vocabulary)
@@ -166,13 +157,26 @@ fn head<T: Stored>(logits: F, next: IntTensor<Flex>, share: f32) -> (F, F) {
     (f32::tensor(losses, &[rows].into()), logits)
 }
 
-/// Returns a tensor's elements without gaps, in row-major order. Consumes its argument, so that the storage of a tensor that
-/// nothing else uses stays unique.
-fn whole(tensor: F) -> F {
+/// Returns ids on the host.
+pub fn indices(ids: IntTensor<Flex>) -> Vec<usize> {
+    let ids = whole(ids);
+    match ids.as_slice::<i32>() {
+        Some(ids) => ids.iter().map(|id| *id as usize).collect(),
+        None => ids
+            .as_slice::<i64>()
+            .expect("Burn has no other type of ids on the CPU")
+            .iter()
+            .map(|id| *id as usize)
+            .collect(),
+    }
+}
+
+/// Returns a tensor's elements without gaps, in row-major order. Consumes its argument, so that storage that is not shared stays unique.
+pub fn whole(tensor: F) -> F {
     tensor.to_contiguous()
 }
 
-fn slice(tensor: &F) -> &[f32] {
+pub fn slice(tensor: &F) -> &[f32] {
     f32::values(tensor)
 }
 
@@ -180,11 +184,13 @@ fn slice(tensor: &F) -> &[f32] {
 trait Stored: Value {
     fn values(tensor: &F) -> &[Self];
     fn values_mut(tensor: &mut F) -> &mut [Self];
+    /// Returns arbitrary values, to be overwritten.
+    fn room(size: usize) -> Vec<Self>;
     fn tensor(values: Vec<Self>, shape: &Shape) -> F;
 }
 
 macro_rules! stored {
-    ($type:ty) => {
+    ($type:ty, $room:expr, $tensor:expr) => {
         impl Stored for $type {
             fn values(tensor: &F) -> &[Self] {
                 tensor.storage::<Self>()
@@ -194,12 +200,16 @@ macro_rules! stored {
                 tensor.storage_mut::<Self>()
             }
 
+            fn room(size: usize) -> Vec<Self> {
+                $room(size)
+            }
+
             fn tensor(values: Vec<Self>, shape: &Shape) -> F {
-                F::from_data(TensorData::new(values, shape.clone()))
+                $tensor(values, shape.clone())
             }
         }
     };
 }
 
-stored!(f32);
-stored!(bf16);
+stored!(f32, memory::take, memory::tensor);
+stored!(bf16, |size| vec![bf16::ZERO; size], |values, shape| F::from_data(TensorData::new(values, shape)));

@@ -12,7 +12,7 @@ use burn::tensor::DType;
 use super::{AdamWStep, Fused};
 
 /// Adds the gradient with respect to each parent that requires one.
-fn register<B: Backend, const N: usize>(
+pub fn register<B: Backend, const N: usize>(
     gradients: &mut Gradients,
     parents: [Option<NodeId>; N],
     values: [FloatTensor<B>; N],

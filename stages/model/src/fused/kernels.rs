@@ -1,16 +1,15 @@
 //! The CubeCL kernels of [`crate::fused`].
 //!
-//! All read and write row-major buffers without gaps, in vectors of `N` elements (`N` divides the row, or the whole
-//! buffer if there are no rows), and compute in `f32`. No kernel uses a float atomic, and every sum has one order
-//! that depends on shapes alone, so results repeat bit for bit. Exponential and logarithm are written out, so that no
-//! kernel links the device library of a CUDA toolkit.
+//! All read and write row-major buffers without gaps, in vectors of `N` elements (`N` divides the row, or the whole buffer if there are no
+//! rows), and compute in `f32`. No kernel uses a float atomic, and the order of every sum depends on shapes alone, so results are
+//! reproducible bit for bit. Exponential and logarithm are implemented here, so that no kernel links the device library of a CUDA toolkit.
 
 // The macro's types have no documentation.
 #![allow(missing_docs)]
 
 use cubecl::prelude::*;
 
-/// `e^x` with a relative error below 2.5e-7, held at `e^-87` and `e^88` outside. NaN stays NaN.
+/// Returns `e^x` with a relative error below 2.5e-7, clamped to `e^-87` and `e^88`. NaN stays NaN.
 #[cube]
 fn exp<N: Size>(x: Vector<f32, N>) -> Vector<f32, N> {
     let least = Vector::new(-87.0f32);
@@ -37,7 +36,7 @@ fn exp_scalar(x: f32) -> f32 {
     exp::<Const<1>>(Vector::new(x)).extract(0usize)
 }
 
-/// The natural logarithm of a positive finite `x`.
+/// Returns the natural logarithm of a positive finite `x`.
 #[cube]
 fn ln(x: f32) -> f32 {
     // x = 2^n · m with m from √½ to √2; ln m = 2 artanh((m − 1) / (m + 1)).
@@ -73,8 +72,8 @@ fn greatest_lane<N: Size>(vector: Vector<f32, N>) -> f32 {
     greatest
 }
 
-/// The sum of `x` over a plane of `plane` units, which is `x` itself on a device without planes. Units synchronise first: the
-/// shuffles of a plane operation are among the units that execute it together.
+/// Returns the sum of `x` over a plane of `plane` units, which is `x` itself on a device without planes. Units synchronise first, because
+/// the shuffles of a plane operation work only among units that execute it together.
 #[cube]
 fn sum_of_plane(x: f32, #[comptime] plane: u32) -> f32 {
     if comptime!(plane == 1) {
@@ -85,7 +84,7 @@ fn sum_of_plane(x: f32, #[comptime] plane: u32) -> f32 {
     }
 }
 
-/// The greatest `x` of a plane, as [`sum_of_plane`].
+/// Returns the greatest `x` of a plane, like [`sum_of_plane`].
 #[cube]
 fn greatest_of_plane(x: f32, #[comptime] plane: u32) -> f32 {
     if comptime!(plane == 1) {
@@ -96,9 +95,8 @@ fn greatest_of_plane(x: f32, #[comptime] plane: u32) -> f32 {
     }
 }
 
-/// Softmax, cross-entropy and gradient of one row a cube: `values` holds the logits `[rows, width · N]` and is
-/// overwritten with their gradient. A cube has `planes` planes
-/// of `plane` units.
+/// Computes softmax, cross-entropy and gradient of one row per cube: `values` contains the logits `[rows, width · N]` and is overwritten
+/// with their gradient. A cube has `planes` planes of `plane` units.
 #[cube(launch_unchecked, address_type = "dynamic")]
 pub fn head<F: Float, I: Int, N: Size>(
     values: &mut [Vector<F, N>],
@@ -120,7 +118,7 @@ pub fn head<F: Float, I: Int, N: Size>(
     let unit = UNIT_POS as usize;
     let units = CUBE_DIM as usize;
 
-    // Not minus infinity, whose difference with itself is not a number.
+    // Not minus infinity: the difference between two of them is NaN.
     let mut top = f32::min_value();
     let mut sums = Vector::<f32, N>::new(0.0f32);
     let mut column = unit;
@@ -168,7 +166,7 @@ pub fn head<F: Float, I: Int, N: Size>(
         sum += plane_sums[plane] * exp_scalar(tops[plane] - top);
     }
     if unit == 0 {
-        // A sum that is not finite is kept, whose logarithm would be.
+        // If the sum is not finite, it is returned itself: its logarithm might be finite.
         let log = select(sum <= f32::MAX, ln(sum), sum);
         losses[row] = share * (log + (top - target));
     }
@@ -191,8 +189,8 @@ pub fn head<F: Float, I: Int, N: Size>(
     }
 }
 
-/// Layer norm of one row a plane (`CUBE_DIM_X`, `plane` units): `x`, `y` `[rows, width · N]`, `weight`, `bias`
-/// `[width · N]`, `mean`, `deviation` (one over it) `[rows]`.
+/// Computes layer norm, one row per plane (`CUBE_DIM_X`, `plane` units): `x`, `y` `[rows, width · N]`, `weight`, `bias` `[width · N]`,
+/// `mean`, `deviation` (one over it) `[rows]`.
 #[cube(launch_unchecked, address_type = "dynamic")]
 pub fn layer_norm<F: Float, N: Size>(
     x: &[Vector<f32, N>],
@@ -245,9 +243,8 @@ pub fn layer_norm<F: Float, N: Size>(
     }
 }
 
-/// The gradients of [`layer_norm`], a block of `block` rows a cube: `dx` `[rows, width · N]`, and the sums over the
-/// block's rows for weight and bias, `partial` `[blocks, 2, width · N]`. A unit has the columns `unit + step · CUBE_DIM`
-/// for each of `steps` steps.
+/// Computes the gradients of [`layer_norm`], a block of `block` rows per cube: `dx` `[rows, width · N]`, and the sums over the block's rows
+/// for weight and bias, `partial` `[blocks, 2, width · N]`. A unit computes the columns `unit + step · CUBE_DIM` for each of `steps` steps.
 #[cube(launch_unchecked, address_type = "dynamic")]
 pub fn layer_norm_backward<F: Float, N: Size>(
     x: &[Vector<f32, N>],
@@ -279,7 +276,7 @@ pub fn layer_norm_backward<F: Float, N: Size>(
         by_weight[step] = zero;
         by_bias[step] = zero;
     }
-    // Two halves in turn, so that one barrier a row is enough.
+    // Two halves are used alternately, so that one barrier per row is enough.
     let mut sums = Shared::<[f32]>::new_slice(4 * planes);
     let mut half = 0usize;
 
@@ -347,8 +344,8 @@ pub fn layer_norm_backward<F: Float, N: Size>(
     }
 }
 
-/// The second stage of [`layer_norm_backward`]: sums `partial` `[blocks, 2, width]` over the blocks. A unit of a cube
-/// `[x, y]` adds every `CUBE_DIM_Y`th block of one column, and the first row of units adds what they have, in order.
+/// Computes the second stage of [`layer_norm_backward`]: sums `partial` `[blocks, 2, width]` over the blocks. A unit of a cube `[x, y]`
+/// adds every `CUBE_DIM_Y`th block of one column, and the first row of units adds these sums, in order.
 #[cube(launch_unchecked, address_type = "dynamic")]
 pub fn sum_blocks(
     partial: &[f32],
@@ -383,11 +380,11 @@ pub fn sum_blocks(
     }
 }
 
-/// Twice √(2/π), and the same times the coefficient of the cube.
+/// Twice √(2/π); the other constant is this times the coefficient of the cube.
 const TWICE: f32 = 1.595_769;
 const CUBIC: f32 = 0.071_354_814;
 
-/// `x · sigmoid(2u)`, one vector a unit.
+/// Computes `x · sigmoid(2u)`, one vector per unit.
 #[cube(launch_unchecked, address_type = "dynamic")]
 pub fn gelu_new<F: Float, N: Size>(
     x: &[Vector<F, N>],
@@ -402,7 +399,7 @@ pub fn gelu_new<F: Float, N: Size>(
     }
 }
 
-/// The gradient of [`gelu_new`] by `x`, one vector a unit: `dy` is overwritten with it.
+/// Computes the gradient of [`gelu_new`] with respect to `x`, one vector per unit; overwrites `dy` with it.
 #[cube(launch_unchecked, address_type = "dynamic")]
 pub fn gelu_new_backward<F: Float, N: Size>(
     x: &[Vector<F, N>],
@@ -423,9 +420,8 @@ pub fn gelu_new_backward<F: Float, N: Size>(
     }
 }
 
-/// One step of AdamW, one vector a unit: `updated` may be `parameter`, and the moments are overwritten; `scale` `[1]`
-/// multiplies the gradient. The numbers are those of
-/// [`super::AdamWStep`].
+/// Computes one step of AdamW, one vector per unit: `updated` may be `parameter`, and the moments are overwritten; `scale` `[1]` multiplies
+/// the gradient. The numbers are those of [`super::AdamWStep`].
 #[cube(launch_unchecked, address_type = "dynamic")]
 pub fn adamw<N: Size>(
     parameter: &[Vector<f32, N>],

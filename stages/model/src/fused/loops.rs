@@ -1,8 +1,8 @@
 //! The loops of [`super::flex`] over slices.
 //!
-//! Each is written once, portably, and compiled three times on x86-64: for AVX-512, for AVX2 with FMA, and for any
-//! processor; [`std::arch::is_x86_feature_detected`] chooses at run time. Sums go to 64 partial sums by position, which
-//! are added in order, and products are added by fused multiply-adds: so every variant has the same bits.
+//! Each is written once, portably, and compiled three times on x86-64: for AVX-512, for AVX2 with FMA, and for any processor;
+//! [`std::arch::is_x86_feature_detected`] chooses at run time. Sums use 64 partial sums by position, which are added in order, and products
+//! are added by fused multiply-adds, so all variants produce the same bits.
 
 use burn::tensor::bf16;
 
@@ -123,6 +123,64 @@ loops! {
         sum(x, |x| x)
     }
 
+    /// Replaces the first `count` scores by their shares after a multiplication by `scale`, and the others by 0. Returns the logarithm of
+    /// the sum of the powers.
+    pub fn softmax<>(scores: &mut [f32], count: usize, scale: f32) -> f32 {
+        let (scores, later) = scores.split_at_mut(count);
+        let mut tops = [f32::MIN; LANES];
+        let mut raise = |scores: &mut [f32]| {
+            for (score, top) in scores.iter_mut().zip(&mut tops) {
+                *score *= scale;
+                *top = if *score > *top { *score } else { *top };
+            }
+        };
+        let (whole, rest) = scores.as_chunks_mut::<LANES>();
+        whole.iter_mut().for_each(|scores| raise(scores));
+        raise(rest);
+        let top = tops.iter().fold(f32::MIN, |top, more| if *more > top { *more } else { top });
+        for score in scores.iter_mut() {
+            *score = exp(*score - top);
+        }
+        let sum = sum(scores, |power| power);
+        let share = 1.0 / sum;
+        scores.iter_mut().for_each(|power| *power *= share);
+        later.fill(0.0);
+        top + libm::logf(sum)
+    }
+
+    /// Replaces the first `count` scores by their shares, from the logarithm of [`softmax`], and the gradients by shares by those by scores,
+    /// where `mean` is the mean of the gradients by shares; the others by 0.
+    pub fn softmax_backward<>(
+        scores: &mut [f32],
+        by_shares: &mut [f32],
+        count: usize,
+        scale: f32,
+        sum: f32,
+        mean: f32,
+    ) {
+        let ((scores, later), (by_shares, by_later)) = (scores.split_at_mut(count), by_shares.split_at_mut(count));
+        for (score, by_share) in scores.iter_mut().zip(by_shares) {
+            *score = exp(score.mul_add(scale, -sum));
+            *by_share = *score * (*by_share - mean) * scale;
+        }
+        later.fill(0.0);
+        by_later.fill(0.0);
+    }
+
+    /// Returns the sum of the products.
+    pub fn dot<>(x: &[f32], y: &[f32]) -> f32 {
+        let mut sums = [0f32; LANES];
+        let mut add = |x: &[f32], y: &[f32]| {
+            for ((x, y), sum) in x.iter().zip(y).zip(&mut sums) {
+                *sum = x.mul_add(*y, *sum);
+            }
+        };
+        let ((xs, x_rest), (ys, y_rest)) = (x.as_chunks::<LANES>(), y.as_chunks::<LANES>());
+        xs.iter().zip(ys).for_each(|(x, y)| add(x, y));
+        add(x_rest, y_rest);
+        sums.iter().sum()
+    }
+
     /// Multiplies each `dy` by the slope of [`super::gelu_new`] at `x`.
     pub fn gelu_backward<T>(x: &[T], dy: &mut [T]) {
         for (x, dy) in x.iter().zip(dy) {
@@ -147,7 +205,8 @@ loops! {
         (mean, scale)
     }
 
-    /// Computes the gradient of one row of a layer norm by `x`; adds the gradients by weight and bias to `by_weight` and `by_bias`.
+    /// Computes the gradient of one row of a layer norm with respect to `x`; adds those with respect to weight and bias to `by_weight` and
+    /// `by_bias`.
     pub fn layer_norm_backward<T>(
         x: &[f32],
         dy: &[T],
@@ -191,7 +250,7 @@ loops! {
         }
     }
 
-    /// [`super::head`] of one row: the loss, and the gradient instead of the logits. `scratch` is as long as a row.
+    /// Computes [`super::head`] for one row: returns the loss, and replaces the logits by the gradient. `scratch` is as long as a row.
     pub fn head<T>(row: &mut [T], scratch: &mut [f32], next: usize, share: f32) -> f32 {
         let mut tops = [f32::MIN; LANES];
         let mut widen = |row: &[T], scratch: &mut [f32]| {
@@ -229,7 +288,7 @@ loops! {
         sum(x, |x| x * x)
     }
 
-    /// [`super::adamw`].
+    /// Computes [`super::adamw`].
     pub fn adamw<>(
         parameter: &mut [f32],
         gradient: &[f32],
@@ -247,11 +306,11 @@ loops! {
     }
 }
 
-/// Twice √(2/π), and the same times the coefficient of the cube.
+/// Twice √(2/π); the other constant is this times the coefficient of the cube.
 const TWICE: f32 = 1.595_769;
 const CUBIC: f32 = 0.071_354_814;
 
-/// `e^x` with a relative error below 2.5e-7, held at `e^-87` and `e^88` outside. NaN stays NaN.
+/// Returns `e^x` with a relative error below 2.5e-7, clamped to `e^-87` and `e^88`. NaN stays NaN.
 #[inline(always)]
 pub fn exp(x: f32) -> f32 {
     let x = x.clamp(-87.0, 88.0);
@@ -269,7 +328,7 @@ pub fn exp(x: f32) -> f32 {
     p * f32::from_bits((shifted.to_bits() << 23).wrapping_add(0x3F80_0000))
 }
 
-/// The sum of `f` over a row.
+/// Returns the sum of `f` over a row.
 #[inline(always)]
 fn sum(x: &[f32], f: impl Fn(f32) -> f32) -> f32 {
     let mut sums = [0f32; LANES];

@@ -10,6 +10,8 @@
 //! | [`sum_squares`] | the sum of squares, on the CPU | automatic |
 //! | [`adamw`] | one step of AdamW for one tensor | none |
 //!
+//! Training on the CPU in `f32` also uses [`cpu`]: linear maps and causal attention with products of our own.
+//!
 //! Values are `f32` or `bf16`; statistics and sums are `f32`. On one device the results depend on the arguments alone: CPU
 //! loops work in blocks of fixed size, whatever the number of threads, and kernels use no float atomics. On the CPU the
 //! bits are also the same on every processor, because each loop fixes the order of its sums and uses fused
@@ -18,10 +20,13 @@
 //! | module | contents |
 //! |---|---|
 //! | `flex`, `loops` | the CPU |
+//! | [`cpu`] | operations that exist on the CPU alone |
+//! | [`memory`] | the memory of results on the CPU |
 //! | `cube`, `kernels` | the GPU |
 //! | `gradient` | automatic differentiation |
 
 pub mod attention;
+pub mod cpu;
 #[cfg(feature = "cuda")]
 mod cube;
 mod flex;
@@ -29,6 +34,7 @@ mod gradient;
 #[cfg(feature = "cuda")]
 pub mod kernels;
 pub(crate) mod loops;
+pub mod memory;
 
 #[cfg(feature = "cuda")]
 use burn::backend::fusion::custom::TensorSpec;
@@ -77,7 +83,7 @@ pub trait Fused: Backend {
         Self::layer_norm_statistics(x, weight, bias, epsilon, dtype).0
     }
 
-    /// [`layer_norm`] and, for each row, its mean and one over its deviation, `[rows]`.
+    /// Returns [`layer_norm`] and, for each row, its mean and one over its deviation, `[rows]`.
     #[fusion(meta = |x, _weight, _bias, _epsilon, dtype| {
         let rows = TensorSpec::new([rows_of(&x.shape)].into(), DType::F32);
         (TensorSpec::new(x.shape.clone(), *dtype), rows.clone(), rows)
@@ -90,8 +96,8 @@ pub trait Fused: Backend {
         dtype: DType,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
 
-    /// Returns the gradients by `x`, weight and bias, all `f32`, from the gradient `dy` by the result and the statistics of
-    /// [`Fused::layer_norm_statistics`].
+    /// Returns the gradients with respect to `x`, weight and bias, all `f32`, from the gradient `dy` with respect to the result and the
+    /// statistics of [`Fused::layer_norm_statistics`].
     #[fusion(meta = |x, _dy, weight, _means, _scales| (x.clone(), weight.clone(), weight.clone()))]
     fn layer_norm_backward(
         x: FloatTensor<Self>,
@@ -112,7 +118,7 @@ pub trait Fused: Backend {
         attention::forward::<Self>([query, key, value, mask], attention::PAIRS)
     }
 
-    /// Returns the gradients by query, key and value from the result `y` and its gradient `dy`.
+    /// Returns the gradients with respect to query, key and value from the result `y` and its gradient `dy`.
     #[fusion(default)]
     fn causal_attention_backward(
         query: FloatTensor<Self>,
@@ -151,13 +157,13 @@ pub trait Fused: Backend {
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
 }
 
-/// GPT-2's GELU, `½ x (1 + tanh u)` with `u = √(2/π) (x + 0.044715 x³)`, computed as the equal `x · sigmoid(2u)`; `f32` or
-/// `bf16`, and the result the same.
+/// Computes GPT-2's GELU, `½ x (1 + tanh u)` with `u = √(2/π) (x + 0.044715 x³)`, as the equivalent `x · sigmoid(2u)`. `x` is `f32` or
+/// `bf16`, and the result has the same type.
 pub fn gelu_new<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     Tensor::from_dispatch(<Dispatch as Fused>::gelu_new(x.into_dispatch()))
 }
 
-/// Layer norm over the last dimension, `(x − mean) / √(variance + epsilon) · weight + bias`: `x` `[.., width]`, `weight` and
+/// Computes layer norm over the last dimension, `(x − mean) / √(variance + epsilon) · weight + bias`: `x` `[.., width]`, `weight` and
 /// `bias` `[width]`, all `f32`, to `[.., width]` of type `dtype` (`F32` or `BF16`).
 pub fn layer_norm<const D: usize>(
     x: Tensor<D>,
@@ -176,35 +182,34 @@ pub fn layer_norm<const D: usize>(
     ))
 }
 
-/// Causal attention ([`attention`]): query, key and value `[batch, heads, sequence, head width]`, all `f32` or all `bf16`, to the
-/// same, with the [`causal_mask`] of their sequence. The scores and their softmax are `f32`.
+/// Computes causal attention ([`attention`]): query, key and value `[batch, heads, sequence, head width]`, all `f32` or all `bf16`, to a
+/// result of the same shape and type, with the [`causal_mask`] of their sequence length. The scores and their softmax are `f32`.
 pub fn causal_attention(query: Tensor<4>, key: Tensor<4>, value: Tensor<4>, mask: Tensor<4>) -> Tensor<4> {
     let [query, key, value, mask] = [query, key, value, mask].map(Tensor::into_dispatch);
     Tensor::from_dispatch(<Dispatch as Fused>::causal_attention(query, key, value, mask))
 }
 
-/// Returns what [`causal_attention`] adds to scores: `[1, 1, sequence, sequence]`, −∞ above the diagonal and 0 elsewhere. One serves
-/// all layers.
+/// Returns the mask that [`causal_attention`] adds to scores: `[1, 1, sequence, sequence]`, −∞ above the diagonal and 0 elsewhere. All
+/// layers share one mask.
 pub fn causal_mask(sequence: usize, device: &Device) -> Tensor<4> {
     let later = Tensor::<2, Bool>::tril_mask([sequence, sequence], 0, device);
     Tensor::<2>::zeros([sequence, sequence], device).mask_fill(later, f32::NEG_INFINITY).unsqueeze::<4>()
 }
 
-/// The cross-entropy of logits `[rows, vocabulary]` (`f32` or `bf16`) against the ids `next` `[rows]`, in nats, times
-/// `share`: `f32` `[rows]`. With it the gradient of its sum by the logits, `(softmax(logits) − 1[next]) · share`, of the
-/// type of the logits and in their memory if nothing else uses it. An id must be below the vocabulary. Both are
-/// without automatic differentiation.
+/// Returns the cross-entropy of logits `[rows, vocabulary]` (`f32` or `bf16`) against the ids `next` `[rows]`, in nats, times `share`:
+/// `f32` `[rows]`. Also returns the gradient of its sum with respect to the logits, `(softmax(logits) − 1[next]) · share`, of the type of
+/// the logits, and in their memory if nothing else uses it. An id must be below the vocabulary. Neither supports automatic differentiation.
 pub fn head(logits: Tensor<2>, next: Tensor<1, Int>, share: f64) -> (Tensor<1>, Tensor<2>) {
     let (losses, gradient) = <Dispatch as Fused>::head(logits.into_dispatch(), next.into_dispatch(), share as f32);
     (Tensor::from_dispatch(losses), Tensor::from_dispatch(gradient))
 }
 
-/// The sum of the squares of an `f32` tensor, `[1]`. On a GPU, Burn's own operations compute it.
+/// Returns the sum of the squares of an `f32` tensor, `[1]`. On a GPU, it is computed by Burn's own operations.
 pub fn sum_squares<const D: usize>(x: Tensor<D>) -> Tensor<1> {
     Tensor::from_dispatch(<Dispatch as Fused>::sum_squares(x.into_dispatch()))
 }
 
-/// One step of AdamW for one tensor, with the gradient times `scale` `[1]`:
+/// Makes one step of AdamW for one tensor, with the gradient times `scale` `[1]`:
 ///
 /// ```text
 /// g = scale · gradient;   m = β₁ mean + (1 − β₁) g;   v = β₂ square + (1 − β₂) g²

@@ -57,7 +57,7 @@ pub struct Generation<'a> {
     pub bytes: &'a (dyn Fn(u32) -> &'a [u8] + Sync),
     /// The random draws; the identity of a draw is prompt, completion and position, each 8 little-endian bytes.
     pub draw: &'a Draw,
-    /// The flag that asks to stop.
+    /// The flag that asks the generation to stop.
     pub cancel: &'a Cancel,
     /// The progress, which counts finished completions.
     pub progress: &'a Progress,
@@ -71,7 +71,7 @@ struct Row {
     before: usize,
     /// The maximum number of tokens of the sequence.
     limit: usize,
-    /// The reason that it ends there.
+    /// The reason to report if it ends at the limit.
     at_limit: End,
     tokens: Vec<u32>,
     text: Vec<u8>,
@@ -152,7 +152,7 @@ impl Row {
                 "the model's logits at position {position} of prompt {} are not finite",
                 self.prompt + 1
             ))
-            .hint("its training has diverged: look at its loss, and lower the learning rate")
+            .hint("its training has diverged: check its loss, and lower the learning rate")
         })?;
         if Some(id) == generation.end_of_text {
             self.end = Some(End::EndOfText);

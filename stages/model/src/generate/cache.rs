@@ -1,8 +1,7 @@
 //! The keys and values of the tokens so far.
 //!
-//! One tensor `[rows, heads, capacity, head width]` for each layer, allocated once; a step writes one column. Rows are aligned
-//! at their last token, so that all write the same column, and a shorter row has `padding` empty columns before its
-//! first token:
+//! One tensor `[rows, heads, capacity, head width]` for each layer, allocated once; a step writes one column. Rows are aligned at their
+//! last token, so that all rows write the same column, and a shorter row has `padding` empty columns before its first token:
 //!
 //! ```text
 //! column    0 1 2 3 4 5 6 7       used = 5
@@ -30,14 +29,14 @@ struct Layer {
 }
 
 impl Cache {
-    /// Returns the cache of one row: the keys and values of its tokens, each `[1, heads, tokens, head width]`, a pair a layer.
+    /// Returns the cache of one row: the keys and values of its tokens, each `[1, heads, tokens, head width]`, one pair per layer.
     pub fn of_prompt(layers: Vec<(Tensor<4>, Tensor<4>)>) -> Self {
         let used = layers.first().map_or(0, |(keys, _)| keys.dims()[2]);
         let layers = layers.into_iter().map(|(keys, values)| Layer { keys, values }).collect();
         Self { layers, padding: vec![0], used }
     }
 
-    /// Returns one batch of several prompts' caches, the row of each repeated, with room for `more` tokens a row.
+    /// Returns one batch of the caches of several prompts, with each prompt's row repeated, and room for `more` tokens per row.
     pub fn join(prompts: &[(Self, usize)], more: usize) -> Self {
         let used = prompts.iter().map(|(prompt, _)| prompt.used).max().unwrap_or(0);
         let layers = prompts.first().map_or(0, |(prompt, _)| prompt.layers.len());
@@ -71,7 +70,7 @@ impl Cache {
         self.used - self.padding[row]
     }
 
-    /// Keeps only these rows, in this order.
+    /// Keeps only the given rows, in the given order.
     pub fn keep(&mut self, rows: &[usize]) {
         let Some(layer) = self.layers.first() else { return };
         let indices: Vec<i32> = rows.iter().map(|&row| row as i32).collect();
@@ -93,8 +92,8 @@ impl Cache {
         }
     }
 
-    /// Returns the columns, up to that of the next token, that a row must not attend to: `[rows, heads, 1, columns]`, `true` where it must
-    /// not; `None` if no row has padding.
+    /// Returns the columns, up to that of the next token, that a row must not attend to: `[rows, heads, 1, columns]`, where `true` masks a
+    /// column; `None` if no row has padding.
     pub(super) fn mask(&self, heads: usize, device: &Device) -> Option<Tensor<4, Bool>> {
         if self.padding.iter().all(|&padding| padding == 0) {
             return None;
@@ -105,12 +104,12 @@ impl Cache {
         Some(Tensor::<4, Bool>::from_data(masked, device).expand([rows, heads, 1, columns]))
     }
 
-    /// Writes the new token's key and value of every row, each `[rows, heads, 1, head width]`, and returns all of the
-    /// layer's so far, `[rows, heads, used + 1, head width]`.
+    /// Writes the new token's key and value of every row, each `[rows, heads, 1, head width]`. Returns all keys and values of the layer so
+    /// far, `[rows, heads, used + 1, head width]`.
     pub(super) fn push(&mut self, layer: usize, key: Tensor<4>, value: Tensor<4>) -> (Tensor<4>, Tensor<4>) {
         let (column, next) = (self.used, self.used + 1);
         let write = |all: &mut Tensor<4>, new: Tensor<4>| {
-            // The tensor is moved out, so that nothing else holds it and the column is written in place.
+            // The tensor is moved out, so that nothing else references it and the column is written in place.
             *all = std::mem::replace(all, new.clone()).slice_assign(s![.., .., column..next, ..], new);
             all.clone().slice(s![.., .., 0..next, ..])
         };

@@ -7,7 +7,7 @@ use super::cache::Cache;
 use crate::gpt2::Gpt2;
 use crate::precision::Precision;
 
-/// Generation uses full precision: the difference of two close logits may decide a token.
+/// Generation uses full precision: the choice of a token may depend on the difference between two close logits.
 const PRECISION: Precision = Precision::F32;
 
 /// Reads a prompt of at least one token. Returns its cache and the logits `[1, vocabulary]` of the token after it.

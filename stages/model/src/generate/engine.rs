@@ -39,7 +39,7 @@ impl Engine {
         }
     }
 
-    /// Reads prompts, each with the number of its rows and the tokens by which they may grow. Returns the rows and the
+    /// Reads prompts, each with its number of rows and the maximum number of new tokens. Returns the rows and the
     /// logits `[rows, vocabulary]` of their first new token.
     pub fn read_prompts(&self, prompts: &[(&[u32], usize, usize)], cancel: &Cancel) -> Result<(Cached, Vec<f32>)> {
         match self {
@@ -79,7 +79,7 @@ impl Engine {
 }
 
 impl Cached {
-    /// Keeps only these rows, in ascending order.
+    /// Keeps only the given rows, which must be in ascending order.
     pub fn keep(&mut self, rows: &[usize]) {
         match self {
             Self::Cpu(sequences) => {

@@ -15,8 +15,8 @@ pub struct Generator {
 }
 
 impl Generator {
-    /// Prepares a model. On the CPU its weights are copied in another order, and the tensors are released unless something else
-    /// uses them.
+    /// Prepares a model. On the CPU, its weights are copied to another layout, and the tensors are released unless something else uses
+    /// them.
     ///
     /// # Errors
     /// Returns an error if a tensor cannot be read.

@@ -1,7 +1,7 @@
 //! Text generation in batches with a key-value cache.
 //!
-//! A [`Generator`] reads each prompt once, alone and without padding. Its keys and values are then those of all its
-//! completions, and the rows of a batch advance together, one new token per row and step. Rows that have ended leave the batch.
+//! A [`Generator`] reads each prompt once, alone and without padding. All its completions share its keys and values. The rows of a batch
+//! advance together, one new token per row and step; finished rows are removed from the batch.
 //!
 //! On the CPU ([`cpu`]) the bits of a row's logits depend on its tokens alone: not on the batch, the number of threads, or what
 //! was cached. On a GPU ([`decode`]) prompts of different lengths are right-aligned in the cache ([`cache::Cache`]), with their

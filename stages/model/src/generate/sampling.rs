@@ -2,16 +2,13 @@
 //!
 //! With temperature `T` > 0, in this order (that of Hugging Face's `generate`):
 //!
-//! 1. `p ∝ exp(logit / T)`; a token whose probability is below e⁻⁴⁰ of the greatest is left out, which 53 random bits
-//!    could hardly draw;
+//! 1. `p ∝ exp(logit / T)`; tokens whose probability is below e⁻⁴⁰ times the greatest are dropped: 53 random bits could hardly draw them;
 //! 2. `top_k` > 0 keeps the `top_k` most probable tokens;
-//! 3. `top_p` < 1 keeps the smallest set of the most probable tokens whose probability, of what 2 left, is at least
-//!    `top_p`;
+//! 3. `top_p` < 1 keeps the smallest set of the most probable tokens whose share of the probability left by step 2 is at least `top_p`;
 //! 4. a token is drawn from the remaining ones, in proportion to `p`.
 //!
-//! With `T` = 0 it is the token of the greatest logit. Among equals the lower id always comes first. Sums are in
-//! `f64`, in order of the id (1, 2) or of the probability (3, 4), and `exp` is `libm`'s: the same logits give the same
-//! token on every machine.
+//! With `T` = 0, the token with the greatest logit is chosen. Ties always go to the lower id. Sums are in `f64`, in order of the id (1, 2)
+//! or of the probability (3, 4), and `exp` is `libm`'s: the same logits give the same token on every machine.
 
 use std::cmp::Ordering;
 
@@ -38,8 +35,8 @@ impl Sampling {
         self.temperature > 0.0
     }
 
-    /// Returns the next token's id, given the logit of each id and a uniform number `unit` in `[0, 1)`; `None` if a logit
-    /// is not a finite number or there is none.
+    /// Returns the next token's id, given the logit of each id and a uniform number `unit` in `[0, 1)`; `None` if a logit is not finite or
+    /// there are no logits.
     pub fn choose(&self, logits: &[f32], unit: f64) -> Option<u32> {
         let greatest = most_probable(logits)?;
         if !self.draws() {
@@ -64,19 +61,19 @@ impl Sampling {
             sum += weight;
             sum > drawn
         });
-        // Rounding may leave the last sum at `drawn`: then it is the last token that can be drawn.
+        // Rounding may leave the last sum at `drawn`: then the last token that can be drawn is chosen.
         chosen.or_else(|| kept.iter().rfind(|(_, weight)| *weight > 0.0)).map(|&(id, _)| id)
     }
 }
 
-/// Returns the index of the greatest logit, the first among equals; `None` if a logit is not a finite number or there is none.
+/// Returns the index of the greatest logit, the first of equal ones; `None` if a logit is not finite or there are no logits.
 fn most_probable(logits: &[f32]) -> Option<usize> {
-    // By lanes, so that the loop needs no order: a vocabulary is read for each token.
+    // Computed in lanes, so that the loop needs no order: a vocabulary is read for each token.
     let (mut tops, mut zeros) = ([f32::NEG_INFINITY; 16], [0f32; 16]);
     let mut add = |logits: &[f32]| {
         for ((logit, top), zero) in logits.iter().zip(&mut tops).zip(&mut zeros) {
             *top = if *logit > *top { *logit } else { *top };
-            // Of a number that is not finite, NaN.
+            // NaN if the logit is not finite.
             *zero += logit * 0.0;
         }
     };

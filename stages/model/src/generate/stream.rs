@@ -1,9 +1,8 @@
 //! A completion's text as it grows.
 //!
-//! The text of a completion is the part before its first stop text, without trailing white space, and with U+FFFD for invalid
-//! UTF-8. A [`TextStream`] returns it piece by piece, as the tokens arrive: a piece is text that no further token can change.
-//! It holds back a possible beginning of a stop text, the beginning of a character whose last bytes are missing, and white space
-//! after which the text may end.
+//! The text of a completion is the part before its first stop text, without trailing white space, and with U+FFFD for invalid UTF-8. A
+//! [`TextStream`] returns it piece by piece, as the tokens arrive: a piece is text that no further token can change. It holds back a
+//! possible beginning of a stop text, an incomplete character, and white space that may turn out to be trailing.
 
 use super::stops::Stops;
 
@@ -13,7 +12,7 @@ pub struct TextStream<'a> {
     stops: &'a Stops,
     /// All bytes so far.
     bytes: Vec<u8>,
-    /// The bytes whose text was returned.
+    /// The number of bytes whose text was returned.
     returned: usize,
 }
 
@@ -36,9 +35,9 @@ impl<'a> TextStream<'a> {
         self.piece(end)
     }
 
-    /// Returns the text up to `end`, which must not be in a character, without white space at its end.
+    /// Returns the text up to `end`, which must be a character boundary, without trailing white space.
     fn piece(&mut self, end: usize) -> String {
-        // A stop text that was complete in an earlier push ends all text.
+        // A stop text that was complete in an earlier call ends the text.
         let new = self.bytes.get(self.returned..end).unwrap_or_default();
         let text = String::from_utf8_lossy(new);
         let text = text.trim_end();
@@ -48,7 +47,7 @@ impl<'a> TextStream<'a> {
     }
 }
 
-/// Returns the whole text of a completion's bytes, as a [`TextStream`] would.
+/// Returns the whole text of a completion's bytes, as a [`TextStream`] would return it.
 pub fn completion_text(bytes: &[u8], stops: &Stops) -> String {
     String::from_utf8_lossy(stops.cut(bytes)).trim_end().to_owned()
 }
@@ -61,7 +60,7 @@ fn whole_characters(bytes: &[u8]) -> usize {
     }
 }
 
-/// Returns whether more bytes may complete these bytes to a character.
+/// Returns whether the bytes are the beginning of a character.
 fn is_beginning(bytes: &[u8]) -> bool {
     std::str::from_utf8(bytes).is_err_and(|error| error.error_len().is_none())
 }

@@ -7,7 +7,7 @@
 //! p = p (1 − rate · decay) − rate / (1 − β₁ᵗ) · m / (√v / √(1 − β₂ᵗ) + ε)
 //! ```
 //!
-//! Decay applies to matrices and embeddings. Norm and clipping are computed on the device: a step reads nothing back.
+//! Decay applies to matrices and embeddings. Norm and clipping are computed on the device: a step reads nothing back to the host.
 
 use burn::tensor::Tensor;
 
@@ -20,7 +20,7 @@ pub struct AdamWSettings {
     pub beta1: f64,
     /// β₂, the decay rate of the mean of squares.
     pub beta2: f64,
-    /// ε, which is added to the root.
+    /// ε, which is added to the square root.
     pub epsilon: f64,
     /// The decay of matrices and embeddings, per step and unit of the learning rate.
     pub weight_decay: f64,
@@ -47,7 +47,7 @@ impl AdamW {
         Self { settings, decays, moments: parameters.iter().map(zeros).collect(), updates: 0 }
     }
 
-    /// Makes one update at a rate. Returns the new parameters and the global norm of `gradients` before clipping, `[1]`.
+    /// Makes one update at a learning rate. Returns the new parameters and the global norm of `gradients` before clipping, `[1]`.
     pub fn update(
         &mut self,
         rate: f64,
@@ -68,7 +68,7 @@ impl AdamW {
             rate: (rate / correction1) as f32,
             root: (1.0 / correction2) as f32,
         };
-        // The moments are moved out and back, so that nothing else holds them and they are updated in place.
+        // The moments are moved out and back, so that nothing else references them and they are updated in place.
         let moments = std::mem::take(&mut self.moments);
         let mut updated = Vec::with_capacity(parameters.len());
         for ((parameter, gradient), (moments, &decays)) in

@@ -66,7 +66,7 @@ impl Pace {
     }
 }
 
-/// The last file written of a checkpoint.
+/// The seal, the last file written of a checkpoint.
 #[derive(Debug, Serialize, Deserialize)]
 struct Seal {
     step: u64,
@@ -74,7 +74,7 @@ struct Seal {
     metrics: Digest,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     best: Option<Digest>,
-    /// The seconds that all runs of the training took so far; 0 in a checkpoint of an older program.
+    /// The total seconds of all runs of the training so far; 0 in a checkpoint of an older program.
     #[serde(default)]
     seconds: f64,
 }
@@ -86,11 +86,11 @@ pub struct Restored {
     pub step: u64,
     /// The metrics so far.
     pub metrics: Vec<Metric>,
-    /// The seconds that all runs of the training took so far.
+    /// The total seconds of all runs of the training so far.
     pub seconds: f64,
 }
 
-/// Returns the step of the newest checkpoint below `scratch`, the seconds up to it, and when it was saved. Does not read its state.
+/// Returns the step of the newest checkpoint below `scratch`, the seconds up to it, and its time. Does not read its state.
 pub fn newest(scratch: &Path) -> Option<(u64, f64, SystemTime)> {
     let folder = scratch.join(FOLDER);
     let sealed = |step: u64| {
@@ -148,8 +148,8 @@ impl Checkpoints {
         Ok(())
     }
 
-    /// Restores the trainer from the newest complete checkpoint and returns the rest of it; `None` if there is none. A
-    /// damaged one is reported and removed.
+    /// Restores the trainer from the newest complete checkpoint and returns its other content; `None` if there is no checkpoint. A damaged
+    /// one is reported and removed.
     ///
     /// # Errors
     /// Returns an error if the directory cannot be read.
@@ -259,7 +259,7 @@ fn sync_folder(folder: &Path) -> Result<()> {
     Ok(File::open(folder)?.sync_all()?)
 }
 
-/// Does nothing: Windows keeps the order of renames and cannot open a directory to sync it.
+/// Does nothing: Windows preserves the order of renames and cannot open a directory to sync it.
 #[cfg(not(unix))]
 fn sync_folder(_: &Path) -> Result<()> {
     Ok(())

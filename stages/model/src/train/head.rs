@@ -12,14 +12,15 @@
 //!
 //! The products of matrices are computed in a [`Precision`], everything else in `f32`.
 //!
-//! The gradients are written out because the logits of a whole micro-batch are the largest tensor of training, and
-//! automatic differentiation would keep several of that size; those of a chunk are freed before the next chunk.
+//! The gradients are computed explicitly because the logits of a whole micro-batch are the largest tensor of training,
+//! and automatic differentiation would keep several of that size. Here the logits of a chunk are freed before the next
+//! chunk.
 
 use std::ops::Range;
 
 use burn::tensor::{DType, Device, IndexingUpdateOp, Int, Tensor};
 
-use crate::device::gpu_memory;
+use crate::device::{gpu_memory, is_gpu};
 use crate::fused;
 use crate::precision::Precision;
 
@@ -33,9 +34,9 @@ const PART_OF_GPU_MEMORY: u64 = 64;
 pub struct HeadLoss {
     /// The mean loss in nats, times the scale: `[1]`.
     pub loss: Tensor<1>,
-    /// The gradient by the features, `[rows, width]`.
+    /// The gradient with respect to the features, `[rows, width]`.
     pub features: Tensor<2>,
-    /// The gradient by the embedding, `[vocabulary, width]`.
+    /// The gradient with respect to the embedding, `[vocabulary, width]`.
     pub embedding: Tensor<2>,
 }
 
@@ -51,21 +52,23 @@ pub fn head_loss(
     let [rows, width] = features.dims();
     let share = scale / rows as f64;
     let (features, factor) = (precision.factor(features), precision.factor(embedding.clone()));
+    let on_cpu = !is_gpu(&embedding.device());
     let (mut losses, mut by_features) = (Vec::new(), Vec::new());
     let mut by_embedding: Option<Tensor<2>> = None;
     for range in chunks(&features, &embedding) {
         let features = features.clone().slice([range.clone(), 0..width]);
-        let logits = features.clone().matmul(factor.clone().transpose());
+        let logits = precision.matmul(features.clone(), factor.clone().transpose());
         let (loss, by_logits) = match z_loss {
             0.0 => fused::head(logits, next.clone().slice(range), share),
             _ => head_with_z_loss(logits, next.clone().slice(range), share, z_loss),
         };
         losses.push(loss);
-        by_features.push(precision.result(by_logits.clone().matmul(factor.clone())));
-        let more = precision.result(by_logits.transpose().matmul(features));
+        by_features.push(precision.result(precision.matmul(by_logits.clone(), factor.clone())));
+        let by_logits = by_logits.transpose();
         by_embedding = Some(match by_embedding {
-            Some(sum) => sum + more,
-            None => more,
+            Some(sum) if on_cpu && precision == Precision::F32 => fused::cpu::add_matmul(sum, by_logits, features),
+            Some(sum) => sum + precision.result(by_logits.matmul(features)),
+            None => precision.result(precision.matmul(by_logits, features)),
         });
     }
     HeadLoss {
@@ -106,7 +109,7 @@ pub fn row_losses(
     let factor = precision.factor(embedding);
     let losses = chunks(&features, &factor).map(|range| {
         let features = precision.factor(features.clone().slice([range.clone(), 0..width]));
-        fused::head(features.matmul(factor.clone().transpose()), next.clone().slice(range), share).0
+        fused::head(precision.matmul(features, factor.clone().transpose()), next.clone().slice(range), share).0
     });
     Tensor::cat(losses.collect(), 0)
 }

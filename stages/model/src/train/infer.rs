@@ -1,4 +1,4 @@
-//! Infers before a training starts: conflicts with its inputs, facts of its model, and its cost.
+//! Inference before a training starts: conflicts with its inputs, facts of its model, and its cost.
 
 use contract::figures::counted;
 use contract::{
@@ -30,7 +30,7 @@ pub(super) fn infer(spec: &Spec, exec: &Exec, inputs: &InputFacts) -> Inferred {
         train.vocabulary.as_ref(),
         |init, train| init.value == train.value || spec.resize_vocabulary,
         |init, train| ConflictText {
-            message: format!("the model of 'init' has a vocabulary of {init}, the tokens one of {train}"),
+            message: format!("the model of 'init' has a vocabulary of {init}, but the tokens have one of {train}"),
             label: format!("{train} ids"),
             hint: "pack with the tokenizer of that model, or set resize_vocabulary if the other one extends it"
                 .to_owned(),
@@ -47,7 +47,7 @@ pub(super) fn infer(spec: &Spec, exec: &Exec, inputs: &InputFacts) -> Inferred {
         valid.sequence_length.as_ref(),
         |train, valid| train.value == valid.value,
         |train, valid| ConflictText {
-            message: format!("training has sequences of {train} tokens, validation of {valid}"),
+            message: format!("training has sequences of {train} tokens, but validation has sequences of {valid}"),
             label: format!("{valid} tokens"),
             hint: "pack both with the same sequence_length".to_owned(),
         },
@@ -58,12 +58,12 @@ pub(super) fn infer(spec: &Spec, exec: &Exec, inputs: &InputFacts) -> Inferred {
         train.sequence_length.as_ref(),
         |positions, length| length.value <= positions.value,
         |positions, length| ConflictText {
-            message: format!("the model of 'init' reads {positions} tokens, the sequences have {length}"),
+            message: format!("the model of 'init' reads at most {positions} tokens, but the sequences have {length}"),
             label: format!("{length} tokens"),
             hint: "lower sequence_length in the pack stage".to_owned(),
         },
     );
-    // A model that continues has the sizes of 'init', unless its settings name others.
+    // A model that continues from 'init' has its sizes, unless the settings set others.
     let own = spec.shape().map(|(layers, width, heads)| {
         let [layers, width, heads] = [layers, width, heads].map(|size| size as u64);
         Fact::own(Shape { layers, width, heads }, "")
@@ -122,7 +122,7 @@ fn config(model: &Facts) -> Option<Gpt2Config> {
     })
 }
 
-/// Adds the facts that no setting decides from the headers of the tokens and of the initial model.
+/// Adds the facts that no setting determines from the headers of the tokens and of the initial model.
 pub(super) fn observe(facts: &mut InputFacts, input: &dyn Fn(&str) -> Option<InputTree>) {
     let train = facts.port("train");
     if train.vocabulary.is_none() || train.sequence_length.is_none() {

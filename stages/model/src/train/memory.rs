@@ -3,7 +3,7 @@
 //! | where | bytes |
 //! |---|---|
 //! | a parameter | 16 (value, gradient, two moments); 4 more if an update has several micro-batches |
-//! | the CPU | `4 · sequences · length · layers · (34 · width + 2 · heads · length)` (36 and 5 with dropout) for the activations of one micro-batch, and 256 MiB for logits |
+//! | the CPU | `4 · sequences · length · (layers · (18 · width + heads) + 12 · width)` for the activations of one micro-batch, and 256 MiB for logits; with `bf16` or dropout of the attention `34 · width + 2 · heads · length` (5 with that dropout) a layer; 2 widths more with dropout of the residuals |
 //! | a GPU | factors for each parameter, each feature of a layer for each token, the pairs of tokens ([`attention`]), and a chunk of logits ([`head`]), fitted to what CubeCL reserves (benches/gpu/check.sh, step `reserved`) |
 //!
 //! The default micro-batch of the CPU depends on settings and tokens alone, and not on these estimates or on the machine, because it
@@ -43,10 +43,15 @@ impl Spec {
         let [layers, width, heads, length] =
             [config.layers, config.width, config.heads, length].map(|size| size as u64);
         let a_parameter = if sequences < self.batch { 20 } else { 16 };
-        let a_feature = if self.residual_dropout > 0.0 { 36 } else { 34 };
-        let a_pair = if self.attention_dropout > 0.0 { 5 } else { 2 };
-        let a_token =
-            (a_feature * width).saturating_add((a_pair * heads).saturating_mul(length)).saturating_mul(layers);
+        let dropped = if self.residual_dropout > 0.0 { 2 } else { 0 };
+        let a_layer = match self.precision {
+            Precision::F32 if self.attention_dropout == 0.0 => ((18 + dropped) * width).saturating_add(heads),
+            _ => {
+                let a_pair = if self.attention_dropout > 0.0 { 5 } else { 2 };
+                ((34 + dropped) * width).saturating_add((a_pair * heads).saturating_mul(length))
+            }
+        };
+        let a_token = a_layer.saturating_mul(layers).saturating_add(12 * width);
         let activations = length.saturating_mul(a_token).saturating_mul(4 * sequences);
         // The ids of all micro-batches of an update.
         let ids = length.saturating_mul(self.batch).saturating_mul(4);

@@ -1,10 +1,9 @@
 //! The order in which training reads its sequences: a new permutation for each epoch, computed and not stored.
 //!
-//! Position `p` of the run reads sequence `permutation(epoch = p / n, p % n)`. The permutation is a Feistel network of
-//! [`ROUNDS`] rounds over the smallest domain of 2²ᵏ values that contains `0..n`, walked until it lands below `n` (cycle
-//! walking: Black and Rogaway, "Ciphers with Arbitrary Finite Domains", 2002). The round function is
-//! hash(seed, epoch, round, half). So a resumed run needs its position alone, the order takes no memory, and it depends on
-//! nothing but the seed and the number of sequences.
+//! Position `p` of the run reads sequence `permutation(epoch = p / n, p % n)`. The permutation is a Feistel network of [`ROUNDS`] rounds
+//! over the smallest domain of 2²ᵏ values that contains `0..n`, walked until it lands below `n` (cycle walking: Black and Rogaway, "Ciphers
+//! with Arbitrary Finite Domains", 2002). The round function is hash(seed, epoch, round, half). So a resumed run needs only its position,
+//! the order takes no memory, and it depends only on the seed and the number of sequences.
 
 use contract::Draw;
 
@@ -28,7 +27,7 @@ impl Order {
     /// Returns the sequence that is read at a position of the run: the positions of each epoch read every sequence once.
     pub fn sequence(&self, position: u64) -> u64 {
         let (epoch, mut value) = (position / self.sequences, position % self.sequences);
-        // The network permutes its domain, so the walk from a value below `n` comes back to one.
+        // The network permutes its domain, so the walk from a value below `n` returns to such a value.
         loop {
             value = self.permuted(epoch, value);
             if value < self.sequences {

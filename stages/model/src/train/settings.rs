@@ -251,10 +251,10 @@ impl Spec {
         }
     }
 
-    /// Returns the sizes of a new model for these tokens.
+    /// Returns the sizes of a new model for the given tokens.
     ///
     /// # Errors
-    /// Returns an error if the settings have no sizes.
+    /// Returns an error if the settings do not determine the sizes.
     pub fn sizes(&self, tokens: &PackedTokens) -> Result<Gpt2Config> {
         let (layers, width, heads) = self.shape().ok_or_else(|| {
             StageError::new("the model has no sizes")
@@ -278,13 +278,13 @@ impl Spec {
         let found = (config.layers, config.width, config.heads);
         if let Some(asked) = self.shape().filter(|asked| *asked != found) {
             return Err(StageError::new(format!(
-                "the model of 'init' has (layers, width, heads) {found:?}, the settings say {asked:?}"
+                "the model of 'init' has (layers, width, heads) {found:?}, but the settings say {asked:?}"
             ))
-            .hint("leave the sizes out: they are those of 'init'"));
+            .hint("remove the sizes: 'init' determines them"));
         }
         if config.vocabulary != tokens.vocabulary() as usize && !self.resize_vocabulary {
             return Err(StageError::new(format!(
-                "the model of 'init' has a vocabulary of {}, the tokens one of {}",
+                "the model of 'init' has a vocabulary of {}, but the tokens have one of {}",
                 config.vocabulary,
                 tokens.vocabulary()
             ))
@@ -295,11 +295,11 @@ impl Spec {
                 "the model of 'init' ends documents with token {end}, the tokens were packed with {}",
                 tokens.end_of_text()
             ))
-            .hint("pack with the tokenizer of that model"));
+            .hint("pack with the tokenizer of the model of 'init'"));
         }
         if config.positions < tokens.sequence_length() {
             return Err(StageError::new(format!(
-                "the model of 'init' reads {} tokens, the sequences have {}",
+                "the model of 'init' reads at most {} tokens, but the sequences have {}",
                 config.positions,
                 tokens.sequence_length()
             ))
@@ -309,7 +309,7 @@ impl Spec {
     }
 }
 
-/// Returns the problems of the settings beyond the bounds of each.
+/// Returns the problems of the settings beyond their individual bounds.
 pub fn check(spec: &Spec) -> Vec<Problem> {
     let mut problems = Vec::new();
     check_sizes(spec, &mut problems);
@@ -360,10 +360,10 @@ fn check_sizes(spec: &Spec, problems: &mut Vec<Problem>) {
             Some(_) if spec.preset.is_some() => problems.push(
                 Problem::new(name, "preset already sets the sizes")
                     .depends_on("preset")
-                    .hint("keep either preset or the three sizes"),
+                    .hint("remove preset or the three sizes"),
             ),
             None if given > 0 && spec.preset.is_none() => {
-                problems.push(Problem::new("", format!("{name} is missing: layers, width and heads go together")));
+                problems.push(Problem::new("", format!("{name} is missing: set layers, width and heads together")));
             }
             _ => {}
         }

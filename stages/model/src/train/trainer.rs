@@ -1,13 +1,15 @@
-//! A model with its optimiser: one update, and the loss without one.
+//! A model with its optimiser: makes an update, or computes only the loss.
 
 use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use contract::{Cancel, Result, StageError};
 
 use crate::config::{Gpt2Config, TensorShape};
+use crate::device::is_gpu;
 use crate::dropout::Dropout;
+use crate::fused::{self, memory::Reuse};
 use crate::gpt2::Gpt2;
-use crate::parameters::{gradients, host_values, parameters, replaced};
+use crate::parameters::{gradients as collected, host_values, parameters, replaced, taken};
 use crate::precision::Precision;
 use crate::train::adamw::{AdamW, AdamWSettings, global_norm};
 use crate::train::head::{head_loss, mean_loss};
@@ -27,6 +29,8 @@ pub struct Trainer {
     pub z_loss: f64,
     /// Whether an update whose loss or gradients are not finite changes nothing. To know, the host waits for the gradients of each.
     pub skips_non_finite: bool,
+    /// The tensors of a step are as large as those of the one before.
+    _memory: Reuse,
 }
 
 /// Sequences of equal length, one after another.
@@ -82,7 +86,17 @@ impl Trainer {
     ) -> Self {
         let decays = config.tensors().iter().map(TensorShape::decays).collect();
         let optimizer = AdamW::new(settings, decays, &parameters(&model));
-        Self { device, model, optimizer, precision, dropout: None, z_loss: 0.0, skips_non_finite: false }
+        let memory = Reuse::begin();
+        Self {
+            device,
+            model,
+            optimizer,
+            precision,
+            dropout: None,
+            z_loss: 0.0,
+            skips_non_finite: false,
+            _memory: memory,
+        }
     }
 
     /// Makes one update: the gradients of the mean loss over all sequences of the micro-batches, clipped, then AdamW. The
@@ -127,25 +141,54 @@ impl Trainer {
                 return Ok(Measuring(measures));
             }
         }
-        let (updated, norm) = self.optimizer.update(rate, parameters(&self.model), sums);
+        let (model, values) = taken(self.model.clone());
+        self.model = model;
+        let (updated, norm) = self.optimizer.update(rate, values, sums);
         self.replace(updated);
         Ok(Measuring(Tensor::cat(vec![loss, norm], 0)))
     }
 
-    /// Returns the mean loss of a batch times `scale`, `[1]`, and its gradient by every tensor.
+    /// Returns the mean loss of a batch times `scale`, `[1]`, and its gradient with respect to every tensor.
     fn gradients(&self, batch: &Batch, scale: f64, dropout: Option<&Dropout>) -> Result<(Tensor<1>, Vec<Tensor<1>>)> {
-        let (features, next) = self.predictions(&self.model, self.ids(batch), dropout);
+        let ids = self.ids(batch);
+        let on_cpu = !is_gpu(&self.device);
+        let embedded = match on_cpu {
+            // The gradients of the embeddings are few rows, which Burn would add to zeros for the whole vocabulary.
+            true => Tensor::from_inner(self.model.embedded(ids.clone()).inner()).require_grad(),
+            false => self.model.embedded(ids.clone()),
+        };
+        let (features, next) = self.predictions(&self.model, embedded.clone(), ids.clone(), dropout);
         let embedding = self.model.wte.weight.val().inner();
         let head = head_loss(features.clone().inner(), embedding, next.inner(), scale, self.z_loss, self.precision);
-        // A scalar whose gradient by the features is the head's: the rest is left to automatic differentiation.
-        let below = (features * Tensor::from_inner(head.features)).sum();
-        let mut gradients = gradients(&self.model, &mut below.backward())?;
-        // The embedding is the first tensor of the list; it is used below and in the head.
+        // A scalar whose gradient with respect to the features is that of the head: automatic differentiation does the rest.
+        let mut gradients = (features * Tensor::from_inner(head.features)).sum().backward();
+        if on_cpu {
+            let by_embedded = embedded.grad_remove(&mut gradients);
+            let by_embedded = by_embedded.ok_or_else(|| StageError::new("the embedding has no gradient"))?;
+            let first = self.by_embeddings(head.embedding, ids.inner(), by_embedded);
+            return Ok((head.loss, collected(&self.model, first.into(), &mut gradients)?));
+        }
+        let mut gradients = collected(&self.model, Vec::new(), &mut gradients)?;
+        // The embedding is the first tensor of the list; it is used both below and in the head.
         if let Some(embedding) = gradients.first_mut() {
             let size = embedding.dims();
             *embedding = embedding.clone() + head.embedding.reshape(size);
         }
         Ok((head.loss, gradients))
+    }
+
+    /// Returns the gradients by the token embedding, of which the head's part is `by_tokens`, and by the position embedding, from that by
+    /// what was embedded.
+    fn by_embeddings(&self, by_tokens: Tensor<2>, ids: Tensor<2, Int>, by_embedded: Tensor<3>) -> [Tensor<1>; 2] {
+        let [sequences, length, width] = by_embedded.dims();
+        let by_rows = by_embedded.reshape([sequences * length, width]);
+        let positions = Tensor::arange(0..length as i64, &ids.device()).unsqueeze::<2>().repeat_dim(0, sequences);
+        let none = Tensor::zeros(self.model.wpe.weight.val().dims(), &by_tokens.device());
+        [(by_tokens, ids), (none, positions)].map(|(sums, ids)| {
+            let sums = fused::cpu::add_rows(sums, ids.reshape([sequences * length]), by_rows.clone());
+            let size = sums.shape().num_elements();
+            sums.reshape([size])
+        })
     }
 
     /// Returns the mean loss of a batch, without gradients.
@@ -154,16 +197,23 @@ impl Trainer {
     /// Returns an error if the device fails.
     pub fn loss(&self, batch: &Batch) -> Result<f64> {
         let model = self.model.valid();
-        let (features, next) = self.predictions(&model, self.ids(batch).inner(), None);
+        let ids = self.ids(batch).inner();
+        let (features, next) = self.predictions(&model, model.embedded(ids.clone()), ids, None);
         let loss = host_values(mean_loss(features, model.wte.weight.val(), next, self.precision))?;
         loss.first().map(|loss| f64::from(*loss)).ok_or_else(|| StageError::new("the device returned no loss"))
     }
 
     /// Returns the features from which tokens are predicted, `[rows, width]`, and those tokens, `[rows]`: the ids themselves, shifted
     /// by one, so a sequence of `n` ids has `n - 1` rows.
-    fn predictions(&self, model: &Gpt2, ids: Tensor<2, Int>, dropout: Option<&Dropout>) -> (Tensor<2>, Tensor<1, Int>) {
+    fn predictions(
+        &self,
+        model: &Gpt2,
+        embedded: Tensor<3>,
+        ids: Tensor<2, Int>,
+        dropout: Option<&Dropout>,
+    ) -> (Tensor<2>, Tensor<1, Int>) {
         let [sequences, length] = ids.dims();
-        let features = model.features_with(ids.clone(), self.precision, dropout);
+        let features = model.features_of(embedded, self.precision, dropout);
         let [_, _, width] = features.dims();
         let rows = sequences * (length - 1);
         let features = features.slice([0..sequences, 0..length - 1]).reshape([rows, width]);

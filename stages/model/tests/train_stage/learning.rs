@@ -185,7 +185,7 @@ fn training_goes_on_from_a_model() {
         .connect("train", &tokens(folder.path(), "other", 99, 40))
         .connect("valid", &tokens(folder.path(), "o", 99, 4));
     let error = harness.run::<Train>(settings).unwrap_err();
-    assert_eq!(error.to_string(), "the model of 'init' has a vocabulary of 61, the tokens one of 99");
+    assert_eq!(error.to_string(), "the model of 'init' has a vocabulary of 61, but the tokens have one of 99");
 }
 
 #[test]

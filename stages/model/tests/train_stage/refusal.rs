@@ -37,7 +37,7 @@ fn a_tokenizer_that_the_tokens_are_not_of_is_refused_before_the_training() {
     let StageError::Failed(failure) = harness.run::<Train>(settings()).unwrap_err() else { panic!("interrupted") };
     assert_eq!(
         failure.message,
-        "the tokens were packed with another tokenizer: 61 ids, end-of-text 0, where the input 'tokenizer' has 257 ids, \
+        "the tokens were packed with another tokenizer: 61 ids, end-of-text 0, but the input 'tokenizer' has 257 ids, \
          end-of-text 0"
     );
     assert_eq!(harness.progress.sample().total, None, "no step was done");
@@ -51,7 +51,7 @@ fn without_validation_sequences_the_error_says_how_to_train_all_the_same() {
     let StageError::Failed(failure) = harness.run::<Train>(settings()).unwrap_err() else { panic!("no failure") };
     assert_eq!(failure.message, "the validation tokens contain no sequence");
     let hint = failure.hint.unwrap();
-    assert!(hint.contains("leave the input 'valid' out") && hint.contains("raise fraction"), "{hint}");
+    assert!(hint.contains("disconnect the input 'valid'") && hint.contains("raise fraction"), "{hint}");
     harness.inputs.remove("valid");
     harness.run::<Train>(settings()).unwrap();
 }
@@ -62,7 +62,7 @@ fn settings_that_make_no_sense_are_problems() {
     let problem = |more| harness(folder.path()).run::<Train>(with(more)).unwrap_err().to_string();
     assert_eq!(problem(json!({ "width": 33 })), "width: must be a multiple of heads (4), not 33");
     assert!(problem(json!({ "preset": "gpt2" })).starts_with("layers: preset already sets the sizes"));
-    assert_eq!(problem(json!({ "layers": null })), ": layers is missing: layers, width and heads go together");
+    assert_eq!(problem(json!({ "layers": null })), ": layers is missing: set layers, width and heads together");
     let none = problem(json!({ "layers": null, "width": null, "heads": null }));
     assert_eq!(none, "the model has no sizes");
     assert_eq!(problem(json!({ "warmup": 13 })), "warmup: must be at most steps (12), not 13");

@@ -1,7 +1,7 @@
 //! The sandbox of a command: a trusted program that can access only declared files.
 //!
-//! Of the layers of Python programs, limits and the checker are not applied: the caller decides how long a command runs. The
-//! network is off, and so is everything else that [`filter::of_command`] and [`super::rules`] refuse.
+//! Of the layers of Python programs, limits and the checker are not used: the caller decides how long a command runs. The network is
+//! disabled, as is everything that [`filter::of_command`] and [`super::rules`] refuse.
 
 use std::{
     ffi::OsStr,
@@ -37,12 +37,12 @@ use super::{
 };
 use crate::{Broken, Layer, Missing, Reach, Unavailable};
 
-/// A sandbox for one command. Where the caller is root, the command runs as the user `nobody`, who owns what it may write until
-/// [`CommandSandbox::take_back`], or until this is dropped.
+/// A sandbox for one command. If the caller is root, the command runs as the user `nobody`, who owns the files that it may write until
+/// [`CommandSandbox::take_back`] is called or this is dropped.
 pub struct CommandSandbox {
     root: Root,
     reach: Reach,
-    /// Whether the command's user owns what it may write.
+    /// Whether the command's user owns the files that it may write.
     is_given: AtomicBool,
 }
 
@@ -72,7 +72,7 @@ impl CommandSandbox {
             .map_err(Broken::system("cannot set up a pipe"))?;
         let (near, far) = socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::SOCK_CLOEXEC)
             .map_err(Broken::system("cannot make a socket"))?;
-        let directory = text(&self.reach.directory).map_err(Broken::system("cannot name a path"))?;
+        let directory = text(&self.reach.directory).map_err(Broken::system("cannot convert a path to a C string"))?;
         let init = Init::new().map_err(Broken::system("cannot make a pipe"))?;
         let confinement = Confinement {
             rules,
@@ -84,13 +84,13 @@ impl CommandSandbox {
         let entry = CommandEntry { init, confinement, directory };
         let layers = Layer::OF_COMMANDS.to_vec();
         let entry = Entry::new(&layers, &self.root, step.into(), Some(entry));
-        entry.map_err(Broken::system("cannot name a path"))?.install(command);
+        entry.map_err(Broken::system("cannot convert a path to a C string"))?.install(command);
         self.is_given.store(true, Ordering::Relaxed);
-        self.own(NOBODY).map_err(Broken::system("cannot hand over what the command may write"))?;
+        self.own(NOBODY).map_err(Broken::system("cannot change the owner of writable paths"))?;
         Ok(Supervisor::start(near, steps, layers).map_err(Broken::system("cannot start a thread"))?)
     }
 
-    /// Makes the caller the owner of what the command wrote.
+    /// Makes the caller the owner of the files that the command wrote.
     pub fn take_back(&self) -> io::Result<()> {
         self.own(nix::unistd::geteuid().as_raw())?;
         self.is_given.store(false, Ordering::Relaxed);
@@ -106,7 +106,7 @@ impl CommandSandbox {
         writable.iter().chain([directory, temporary]).try_for_each(|path| give(path, user, protected))
     }
 
-    /// Runs a program that does nothing in a sandbox, to find out which layers the kernel refuses; returns those that it provides.
+    /// Runs an empty program in a sandbox, to find out which layers the kernel refuses; returns the layers that it provides.
     pub fn check() -> Result<&'static [Layer], Unavailable> {
         let folder = tempfile::tempdir().map_err(Broken::system("cannot create a directory"))?;
         let place = |name: &str| -> io::Result<PathBuf> {
@@ -129,7 +129,7 @@ impl CommandSandbox {
         supervisor.finish();
         match status {
             Ok(status) if status.success() => Ok(&Layer::OF_COMMANDS),
-            Ok(status) => Err(Broken::Server(format!("a program that does nothing failed: {status}")).into()),
+            Ok(status) => Err(Broken::Server(format!("an empty program failed: {status}")).into()),
             Err(_) if !missing.is_empty() => Err(Unavailable::Layers(missing)),
             Err(error) => Err(Broken::System { action: "cannot start /bin/sh", error }.into()),
         }
@@ -144,13 +144,13 @@ impl Drop for CommandSandbox {
     }
 }
 
-/// Gives a file, or a directory with all that is in it, to a user: of `protected`, the directories alone, so that they can be
-/// read. Links are not followed, also if a directory is replaced by one meanwhile.
+/// Makes a user the owner of a file, or of a directory with its content; of `protected` paths, only directories are given, so that they can
+/// be read. Links are not followed, even if a directory is replaced by one meanwhile.
 fn give(path: &Path, user: u32, protected: &[PathBuf]) -> io::Result<()> {
     give_in(AT_FDCWD, path, path, user, protected)
 }
 
-/// Gives the entry `name` of a directory, which has this path: first what is in it, last itself.
+/// Makes the user the owner of the entry `name` of a directory, which has this path: first of its content, then of the entry itself.
 fn give_in(directory: BorrowedFd<'_>, name: &Path, path: &Path, user: u32, protected: &[PathBuf]) -> io::Result<()> {
     let (owner, group) = (Some(Uid::from_raw(user)), Some(Gid::from_raw(user)));
     let flags = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;

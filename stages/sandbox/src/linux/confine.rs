@@ -1,10 +1,10 @@
-//! The layers that a command's process applies to itself, last before it starts the command.
+//! The layers that a command's process applies to itself, as the last step before it starts the command.
 //!
-//! | layer | how |
+//! | layer | implementation |
 //! |---|---|
 //! | descriptors | all but the standard ones are closed when the command starts |
 //! | privileges | no new privileges; the bounding set emptied and every capability dropped |
-//! | landlock | the rules of [`super::rules`], with `/proc` and `/dev/shm`, which exist only by now |
+//! | landlock | the rules of [`super::rules`], with `/proc` and `/dev/shm`, which do not exist earlier |
 //! | seccomp | the filters of [`super::filter`]; the second one's listener goes to the [supervisor](super::supervisor) |
 
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
@@ -21,7 +21,7 @@ pub(super) struct Confinement {
     pub kernel_files: [u64; 2],
     pub filter: Vec<libc::sock_filter>,
     pub watch: Vec<libc::sock_filter>,
-    /// Sends the listener to the supervisor.
+    /// The socket that sends the listener to the supervisor.
     pub supervisor: OwnedFd,
 }
 
@@ -54,7 +54,7 @@ impl Confinement {
             // SAFETY: the path is a C string. The descriptor is closed by exec.
             let parent = Errno::result(unsafe { libc::open(path.as_ptr(), libc::O_PATH | libc::O_CLOEXEC) })?;
             let rule = PathBeneath { allowed_access, parent };
-            // SAFETY: the rule is laid out as the kernel's and outlives the call.
+            // SAFETY: the rule has the kernel's layout and outlives the call.
             let added =
                 unsafe { libc::syscall(libc::SYS_landlock_add_rule, rules, RULE_PATH_BENEATH, &raw const rule, 0) };
             Errno::result(added)?;
@@ -65,7 +65,7 @@ impl Confinement {
     fn filter_calls(&self) -> Result<(), Errno> {
         set_filter(&self.filter, 0)?;
         let listener = libc::SECCOMP_FILTER_FLAG_NEW_LISTENER;
-        // A signal does not interrupt a call that is being looked at, where the kernel knows this.
+        // A signal does not interrupt a call that the supervisor is handling, if the kernel supports this.
         let listener = match set_filter(&self.watch, listener | libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV) {
             Err(Errno::EINVAL) => set_filter(&self.watch, listener)?,
             listener => listener?,
@@ -86,19 +86,19 @@ fn call(number: libc::c_long, arguments: [libc::c_ulong; 3]) -> Result<libc::c_l
 fn drop_capabilities() -> Result<(), Errno> {
     for capability in 0..CAPABILITIES {
         match call(libc::SYS_prctl, [libc::PR_CAPBSET_DROP as _, capability, 0]) {
-            // Beyond the last one.
+            // There are no further capabilities.
             Err(Errno::EINVAL) => break,
             result => result?,
         };
     }
     let (header, sets) = ([CAPABILITY_VERSION, 0], [0_u32; 6]);
-    // SAFETY: both arrays are laid out as version 3 of the call has them, and outlive it.
+    // SAFETY: both arrays have the layout of version 3 of the call, and outlive it.
     Errno::result(unsafe { libc::syscall(libc::SYS_capset, header.as_ptr(), sets.as_ptr()) }).map(drop)
 }
 
 fn set_filter(filter: &[libc::sock_filter], flags: libc::c_ulong) -> Result<RawFd, Errno> {
     let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_ptr().cast_mut() };
-    // SAFETY: the program is as long as is said and outlives the call, which reads it only.
+    // SAFETY: the program has the stated length and outlives the call, which only reads it.
     let result = unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const program) };
     Errno::result(result).map(|result| result as RawFd)
 }
@@ -114,7 +114,7 @@ struct Rights {
 fn send_descriptor(socket: RawFd, descriptor: RawFd) -> Result<(), Errno> {
     let mut byte = [0_u8];
     let mut part = libc::iovec { iov_base: byte.as_mut_ptr().cast(), iov_len: 1 };
-    // SAFETY: all pointers are to variables that outlive the call, with their lengths; a zeroed header is a valid one.
+    // SAFETY: all pointers are to variables that outlive the call, with their lengths; a zeroed header is valid.
     unsafe {
         let mut rights = Rights { header: std::mem::zeroed(), descriptor };
         rights.header.cmsg_len = libc::CMSG_LEN(size_of::<RawFd>() as u32) as _;

@@ -1,11 +1,11 @@
 //! Moves a new process into its namespaces and its root, before it starts its program.
 //!
-//! An ordinary user's process gets a user namespace first, in which it may mount. Root's process mounts first, since what
-//! it mounts may be in a directory that only root can read; then it becomes the user `nobody`, and gets a user namespace as
-//! above. Either way the process ends in a user namespace that maps one ordinary user.
+//! The process of an ordinary user first gets a user namespace, in which it may mount. A process of root mounts first, because the mounted
+//! paths may be in a directory that only root can read; then it becomes the user `nobody`, and gets a user namespace as above. In both
+//! cases the process ends up in a user namespace that maps one ordinary user.
 //!
-//! A Python program's server makes its pid namespaces itself. A command has no such server: here its process forks the first
-//! process of a pid namespace ([`super::init`]), which forks the command's.
+//! The server of a Python program creates its pid namespaces itself. A command has no such server: its process forks the first process of a
+//! pid namespace ([`super::init`]), which forks the command's process.
 
 use std::{
     ffi::{CStr, CString},
@@ -46,12 +46,12 @@ pub(super) struct Entry {
     user_namespace: bool,
     users: String,
     groups: String,
-    /// Receives the byte of [`step`] that failed.
+    /// The pipe that receives the byte of [`step`] that failed.
     steps: OwnedFd,
     command: Option<CommandEntry>,
 }
 
-/// The root directory on disk, and what is mounted there.
+/// The root directory on disk, and its mounts.
 struct NewRoot {
     path: CString,
     mounts: Vec<RawMount>,
@@ -72,7 +72,7 @@ impl Entry {
     pub fn new(layers: &[Layer], root: &Root, steps: OwnedFd, command: Option<CommandEntry>) -> io::Result<Self> {
         let privileged = geteuid().is_root();
         let (user, group) = if privileged { (NOBODY, NOBODY) } else { (geteuid().as_raw(), getegid().as_raw()) };
-        // The server must be able to mount, and is user 0; a command is the user that it always is.
+        // The server must be able to mount, and is user 0; a command has its usual user.
         let (user_inside, group_inside) = if command.is_some() { (user, group) } else { (0, 0) };
         let namespaces = [
             (Layer::Root, CloneFlags::CLONE_NEWNS),
@@ -106,19 +106,19 @@ impl Entry {
                 io::Error::from(error)
             })
         };
-        // SAFETY: the closure runs between fork and exec of a process that may have had other threads, so it must not
-        // take a lock that one of them may have held: it neither allocates nor prints. All that it reads was made
-        // before; the calls are single system calls with paths that are C strings already, and its errors are plain
-        // numbers (`io::Error::from(Errno)` holds the number only). The processes that it forks, by a system call that
-        // runs no handlers, are held to the same. Checked by `a_sandbox_starts_while_threads_allocate`.
+        // SAFETY: the closure runs between fork and exec of a process that may have had other threads, so it must not take a lock that one
+        // of them may have held: it neither allocates nor prints. All data that it reads was created before; the calls are single system
+        // calls with paths that are already C strings, and its errors are plain numbers (`io::Error::from(Errno)` contains only the
+        // number). The same holds for the processes that it forks, by a system call that runs no handlers. Checked by
+        // `a_sandbox_starts_while_threads_allocate`.
         unsafe { command.pre_exec(enter) };
     }
 
     fn enter(&self) -> Result<(), Failed> {
         let user = |error| (step::USER, error);
-        // Root's pid namespace belongs to the first user namespace, which changes nothing for what is in it.
+        // For root, the pid namespace belongs to the first user namespace, which makes no difference inside it.
         let outside = if self.privileged { self.fork_init()? } else { None };
-        // Kept open over the change of root; it is closed by exec.
+        // Kept open across the change of root; it is closed by exec.
         let process = open(c"/proc/self", OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).map_err(user)?;
         if self.privileged {
             if let Some(root) = &self.root {
@@ -145,14 +145,14 @@ impl Entry {
         }
         if let Some(command) = &self.command {
             chdir(command.directory.as_c_str()).map_err(at(Layer::Root))?;
-            // From here on in the command's own process.
+            // From here on, this is the command's own process.
             command.init.fork_command().map_err(at(Layer::Pid))?;
             command.confinement.apply()?;
         }
         Ok(())
     }
 
-    /// Goes on in the first process of a pid namespace, for a command; returns a descriptor of the process outside.
+    /// Forks the first process of a pid namespace, for a command, and continues in it; returns a descriptor of the process outside.
     fn fork_init(&self) -> Result<Option<OwnedFd>, Failed> {
         self.command.as_ref().map(|command| command.init.fork().map_err(at(Layer::Pid))).transpose()
     }
@@ -178,7 +178,7 @@ fn become_nobody() -> Result<(), Errno> {
     let (user, group) = (Uid::from_raw(NOBODY), Gid::from_raw(NOBODY));
     setresgid(group, group, group)?;
     setresuid(user, user, user)?;
-    // Without it, the maps of the process would still belong to root.
+    // Otherwise the maps of the process would still belong to root.
     prctl::set_dumpable(true)
 }
 
@@ -188,7 +188,7 @@ pub(super) mod step {
 
     pub const USER: u8 = 255;
 
-    /// Returns those of `layers` that fail with the step.
+    /// Returns the layers among `layers` that fail if the step fails.
     pub fn missing(step: u8, layers: &[Layer], reason: &str) -> Vec<Missing> {
         let fails = |layer: &&Layer| **layer as u8 == step || (step == USER && Layer::NAMESPACES.contains(layer));
         layers.iter().filter(fails).map(|layer| Missing { layer: *layer, reason: reason.to_owned() }).collect()
@@ -196,14 +196,14 @@ pub(super) mod step {
 }
 
 impl NewRoot {
-    /// Makes this the root of the process's mount namespace, in which nothing else is left.
+    /// Makes this the root of the process's mount namespace, which then contains nothing else.
     fn change(&self) -> Result<(), Errno> {
-        // Nothing that is mounted from here on is seen outside.
+        // Mounts made from here on are not visible outside.
         mount(NONE, c"/", NONE, MsFlags::MS_REC | MsFlags::MS_PRIVATE, NONE)?;
         let bind = MsFlags::MS_BIND | MsFlags::MS_REC;
         let path = self.path.as_c_str();
         mount(Some(path), path, NONE, bind, NONE)?;
-        // First, since it would lock the devices' mounts too.
+        // First, because it would also lock the devices' mounts.
         lock(path, Access::ReadOnly.attributes())?;
         for RawMount { source, target, attributes } in &self.mounts {
             mount(Some(source.as_c_str()), target.as_c_str(), NONE, bind, NONE)?;
@@ -211,20 +211,20 @@ impl NewRoot {
         }
         if let Some([proc, shared]) = &self.kernel {
             let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
-            // Refused where the system hides a part of its own `/proc`, as containers do: then there is none.
+            // Refused if the system hides a part of its own `/proc`, as containers do: then there is no `/proc`.
             let read_only = flags | MsFlags::MS_NOEXEC | MsFlags::MS_RDONLY;
             let _ = mount(Some(c"proc"), proc.as_c_str(), Some(c"proc"), read_only, NONE);
             mount(Some(c"tmpfs"), shared.as_c_str(), Some(c"tmpfs"), flags, Some(c"mode=1777"))?;
         }
         chdir(path)?;
-        // The old root ends up under the new one, and is taken away from there.
+        // The old root ends up below the new one, and is unmounted from there.
         pivot_root(c".", c".")?;
         umount2(c".", MntFlags::MNT_DETACH)?;
         chdir(c"/")
     }
 }
 
-/// Sets attributes of a mount and those under it.
+/// Sets attributes of a mount and of the mounts under it.
 fn lock(target: &CStr, set: u64) -> Result<(), Errno> {
     let attributes = libc::mount_attr { attr_set: set, attr_clr: 0, propagation: 0, userns_fd: 0 };
     // SAFETY: the path is a C string and the attributes are a struct of the size that is passed; both outlive the call,

@@ -4,9 +4,9 @@
 //! not have it, so that libraries fall back to older calls (the C library from `clone3`, whose flags a filter cannot
 //! read, to `clone`, whose flags it can).
 //!
-//! Not in the list, among others: sockets but for pairs, starting programs, mounts, namespaces, tracing and reading other
-//! processes, keys, BPF (as a filter of a socket, too), locks and leases of files, io_uring, performance events, userfaultfd, anonymous files (their memory is bounded by no limit),
-//! System V objects, message queues, terminals, `prctl`.
+//! Not in the list, among others: sockets except pairs, starting programs, mounts, namespaces, tracing and reading other processes, keys,
+//! BPF (also as a socket filter), locks and leases of files, io_uring, performance events, userfaultfd, anonymous files (no limit bounds
+//! their memory), System V objects, message queues, terminals, `prctl`.
 
 use std::collections::BTreeMap;
 
@@ -20,18 +20,18 @@ pub(super) fn of_python() -> Result<Vec<u8>, BackendError> {
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> = ALLOWED.iter().map(|call| (*call, Vec::new())).collect();
     #[cfg(target_arch = "x86_64")]
     rules.extend(ALLOWED_X86_64.iter().map(|call| (*call, Vec::new())));
-    // No new namespace.
+    // No new namespaces.
     let namespaces = NAMESPACES.iter().fold(0, |all, flag| all | *flag as u32 as u64);
     rules.insert(libc::SYS_clone, vec![only(0, Compare::MaskedEq(namespaces), 0)?]);
-    // Pairs of connected sockets of this machine. Datagram pairs could send to any other address.
+    // Connected socket pairs of this machine. Datagram pairs could send to any other address.
     let stream = SeccompRule::new(vec![
         SeccompCondition::new(0, Length::Dword, Compare::Eq, libc::AF_UNIX as u64)?,
         SeccompCondition::new(1, Length::Dword, Compare::MaskedEq(0xf), libc::SOCK_STREAM as u64)?,
     ])?;
     rules.insert(libc::SYS_socketpair, vec![stream]);
-    // A process's own limits, which only go down: the hard limits are as low.
+    // A process's own limits, which can only be lowered: the hard limits are equally low.
     rules.insert(libc::SYS_prlimit64, vec![only(0, Compare::Eq, 0)?]);
-    // Whether a file is a terminal, how much can be read, and flags of descriptors.
+    // Whether a file is a terminal, how much can be read, and descriptor flags.
     let controls = [libc::TCGETS, libc::TIOCGWINSZ, libc::FIONREAD, libc::FIONBIO, libc::FIOCLEX, libc::FIONCLEX];
     let controls = controls.iter().map(|control| only(1, Compare::Eq, *control as u32 as u64));
     rules.insert(libc::SYS_ioctl, controls.collect::<Result<_, _>>()?);
@@ -55,8 +55,8 @@ pub(super) fn of_python() -> Result<Vec<u8>, BackendError> {
         .collect())
 }
 
-/// Returns the filter of a command: calls of administration, of namespaces and of other processes' memory fail with `ENOSYS`;
-/// so does io_uring, through which files are opened that [`watch`] does not see.
+/// Returns the filter of a command: calls for administration, for namespaces and for other processes' memory fail with `ENOSYS`, as does
+/// io_uring, which could open files unseen by [`watch`].
 pub(super) fn of_command() -> Result<Vec<libc::sock_filter>, BackendError> {
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> = DENIED.iter().map(|call| (*call, Vec::new())).collect();
     // The flags of `clone3` cannot be read; the C library falls back to `clone`.
@@ -118,11 +118,11 @@ const NAMESPACES: [libc::c_int; 7] = [
     libc::CLONE_NEWNET,
 ];
 
-/// The first number of a system call of the x32 ABI, which has the same architecture as others.
+/// The first number of a system call of the x32 ABI, which has the same architecture value as x86-64.
 const X32_CALLS: u32 = 0x4000_0000;
 
-/// What `fcntl` does for Python programs: copies of descriptors, and their flags. Not locks, leases and notices, through which two
-/// programs at a time see each other on a file that both may read; nor the size of a pipe.
+/// The `fcntl` commands for Python programs: copies of descriptors, and their flags. Not locks, leases and notifications, through which two
+/// running programs could communicate by a file that both may read; nor the size of a pipe.
 const DESCRIPTOR_COMMANDS: [libc::c_int; 7] = [
     libc::F_DUPFD,
     libc::F_DUPFD_CLOEXEC,
@@ -133,11 +133,11 @@ const DESCRIPTOR_COMMANDS: [libc::c_int; 7] = [
     libc::F_GETPIPE_SZ,
 ];
 
-/// The options that Python programs set of sockets. Not filters, which are programs for the kernel.
+/// The socket options that Python programs may set. Not filters, which are programs for the kernel.
 const SOCKET_OPTIONS: [libc::c_int; 5] =
     [libc::SO_REUSEADDR, libc::SO_SNDBUF, libc::SO_RCVBUF, libc::SO_SNDTIMEO, libc::SO_RCVTIMEO];
 
-/// Pastes into a virtual console.
+/// The request that pastes into a virtual console.
 const TIOCLINUX: libc::Ioctl = 0x541C;
 
 /// The calls that open a file, enter a directory or start a program.
@@ -153,7 +153,7 @@ pub(super) const OPENING: &[i64] = &[
     libc::SYS_creat,
 ];
 
-/// The calls that look for a file without opening it; of those with two paths, the first is looked for.
+/// The calls that look up a file without opening it; of two paths, the first one is looked up.
 pub(super) const LOOKING: &[i64] = &[
     libc::SYS_statfs,
     libc::SYS_getxattr,
@@ -189,7 +189,7 @@ pub(super) const LOOKING: &[i64] = &[
     libc::SYS_utimes,
 ];
 
-/// The calls of both lists whose path starts at a directory, the first argument.
+/// The calls of both lists whose path is relative to a directory, the first argument.
 pub(super) const AT_DIRECTORY: &[i64] = &[
     libc::SYS_openat,
     libc::SYS_openat2,
@@ -227,7 +227,7 @@ const DENIED: &[i64] = &[
     libc::SYS_process_vm_writev,
     libc::SYS_pidfd_getfd,
     libc::SYS_kcmp,
-    // Files that paths do not name
+    // Files without paths
     libc::SYS_open_by_handle_at,
     libc::SYS_name_to_handle_at,
     libc::SYS_fanotify_init,
@@ -323,7 +323,7 @@ const ALLOWED: &[i64] = &[
     libc::SYS_epoll_ctl,
     libc::SYS_epoll_pwait,
     libc::SYS_eventfd2,
-    // What socket pairs need
+    // For socket pairs
     libc::SYS_sendto,
     libc::SYS_recvfrom,
     libc::SYS_sendmsg,
@@ -394,7 +394,7 @@ const ALLOWED: &[i64] = &[
     libc::SYS_getcpu,
 ];
 
-/// The older forms of the calls above, which only this architecture has.
+/// The older forms of the calls above, which exist only on this architecture.
 #[cfg(target_arch = "x86_64")]
 const ALLOWED_X86_64: &[i64] = &[
     libc::SYS_open,

@@ -1,4 +1,4 @@
-//! The first process of a command's pid namespace, and the process outside that ends as the command does.
+//! The first process of a command's pid namespace, and the process outside it, which ends like the command.
 //!
 //! ```text
 //! the caller's child ── waits, and ends with the command's status or signal
@@ -6,8 +6,8 @@
 //!             └── the command
 //! ```
 //!
-//! If the caller's thread dies, the kernel kills its child, then init, then all the rest. What a command leaves running is
-//! gone when the child has ended.
+//! If the caller's thread dies, the kernel kills its child, then init, then all other processes. Processes that a command leaves running
+//! are gone when the child has ended.
 
 use std::{
     io,
@@ -22,7 +22,7 @@ use nix::{
 /// The resources of init: created before the fork, and used between fork and exec, where nothing may allocate.
 pub(super) struct Init {
     parent: u32,
-    /// Carries the command's wait status from init to the child outside.
+    /// The pipe that carries the command's wait status from init to the child outside.
     status_out: OwnedFd,
     status_in: OwnedFd,
 }
@@ -31,22 +31,22 @@ impl Init {
     pub fn new() -> io::Result<Self> {
         let (reader, writer) = io::pipe()?;
         let (status_out, status_in) = (OwnedFd::from(reader), OwnedFd::from(writer));
-        // The caller holds the other end too, so that its end says nothing.
+        // The caller holds the other end too, so its closing has no meaning.
         nix::fcntl::fcntl(&status_out, nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK))?;
         Ok(Self { parent: std::process::id(), status_out, status_in })
     }
 
     /// Forks init and returns in it, with a descriptor of the process outside. That process waits for init, and never returns.
     pub fn fork(&self) -> Result<OwnedFd, Errno> {
-        // A group's signals are for the command alone.
+        // A group's signals are only for the command.
         mask(libc::SIG_BLOCK, every_signal());
         prctl::set_pdeathsig(Signal::SIGKILL)?;
         if std::os::unix::process::parent_id() != self.parent {
             return Err(Errno::ESRCH);
         }
-        // SAFETY: both calls take numbers only and return a new descriptor or an error.
+        // SAFETY: both calls take only numbers and return a new descriptor or an error.
         let outside = Errno::result(unsafe { libc::syscall(libc::SYS_pidfd_open, libc::getpid(), 0) })? as RawFd;
-        // SAFETY: the descriptor was made by the line above, and nothing else owns it.
+        // SAFETY: the descriptor was created by the line above, and nothing else owns it.
         let outside = unsafe { OwnedFd::from_raw_fd(outside) };
         let init = clone(libc::CLONE_NEWPID)?;
         if init != 0 {
@@ -57,7 +57,7 @@ impl Init {
 
     /// Forks the command's process and returns in it. Init waits for it, and never returns.
     pub fn fork_command(&self) -> Result<(), Errno> {
-        // Its memory is the caller's, which the command must not read.
+        // Its memory is a copy of the caller's, which the command must not read.
         prctl::set_dumpable(false)?;
         let command = clone(0)?;
         if command == 0 {
@@ -71,7 +71,7 @@ impl Init {
             match wait(-1) {
                 Ok((process, status)) if process == command => {
                     let bytes = status.to_ne_bytes();
-                    // SAFETY: the buffer is as long as is said. `_exit` runs no code of the process.
+                    // SAFETY: the buffer has the stated length. `_exit` runs no code of the process.
                     unsafe {
                         libc::write(status_in, bytes.as_ptr().cast(), bytes.len());
                         libc::_exit(0)
@@ -84,13 +84,13 @@ impl Init {
         }
     }
 
-    /// Waits until init has ended, and with it all of its namespace; then ends as the command did.
+    /// Waits until init and its whole namespace have ended; then ends like the command.
     fn end_as_the_command(&self, init: libc::pid_t) -> ! {
         let status_out = self.status_out.as_raw_fd();
         close_all_but(status_out);
         let _ = wait(init);
         let mut bytes = [0; size_of::<libc::c_int>()];
-        // SAFETY: the buffer is as long as is said.
+        // SAFETY: the buffer has the stated length.
         let read = unsafe { libc::read(status_out, bytes.as_mut_ptr().cast(), bytes.len()) };
         let status = if read == bytes.len() as isize { libc::c_int::from_ne_bytes(bytes) } else { libc::SIGKILL };
         if libc::WIFEXITED(status) {
@@ -101,14 +101,14 @@ impl Init {
     }
 }
 
-/// Has init killed when the process outside ends. Called after the last change of user, group or user namespace, each of which makes
-/// the kernel forget it.
+/// Makes the kernel kill init when the process outside ends. Called after the last change of user, group or user namespace, each of which
+/// clears this setting.
 pub(super) fn end_with(outside: &OwnedFd) -> Result<(), Errno> {
     prctl::set_pdeathsig(Signal::SIGKILL)?;
     let mut poll = libc::pollfd { fd: outside.as_raw_fd(), events: libc::POLLIN, revents: 0 };
     // SAFETY: `poll` is one structure that outlives the call.
     let ended = unsafe { libc::poll(&raw mut poll, 1, 0) };
-    // Not if it ended before the first line.
+    // An error if it ended before the first line.
     if ended == 0 { Ok(()) } else { Err(Errno::ESRCH) }
 }
 
@@ -127,9 +127,9 @@ fn end_by_signal(signal: libc::c_int) -> ! {
     }
 }
 
-/// Forks by the system call alone: the C library's `fork` runs handlers that may wait for a lock which another thread held.
+/// Forks by the system call alone: the C library's `fork` runs handlers that may wait for a lock held by another thread.
 fn clone(flags: libc::c_int) -> Result<libc::pid_t, Errno> {
-    // SAFETY: without `CLONE_VM` the child has its own memory, and goes on here with a copy of this stack.
+    // SAFETY: without `CLONE_VM` the child has its own memory, and continues here with a copy of this stack.
     let result = unsafe { libc::syscall(libc::SYS_clone, (flags | libc::SIGCHLD) as libc::c_ulong, 0, 0, 0, 0) };
     Errno::result(result).map(|process| process as libc::pid_t)
 }
@@ -145,10 +145,10 @@ fn wait(process: libc::pid_t) -> Result<(libc::pid_t, libc::c_int), Errno> {
     }
 }
 
-/// Closes all descriptors of the process, the standard ones too, but this one.
+/// Closes all descriptors of the process, including the standard ones, except this one.
 fn close_all_but(kept: RawFd) {
     let close = |first: libc::c_uint, last: libc::c_uint| {
-        // SAFETY: the process goes on to use no other descriptor.
+        // SAFETY: the process uses no other descriptor afterwards.
         unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
     };
     let kept = kept as libc::c_uint;

@@ -1,10 +1,12 @@
 //! The sandbox on Linux.
 
+mod codes;
 mod command;
 mod confine;
 mod enter;
 mod filter;
 mod init;
+mod processors;
 mod python;
 mod root;
 mod rules;
@@ -19,12 +21,14 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-pub use self::{command::CommandSandbox, supervisor::Supervisor};
 use self::{
+    codes::Codes,
+    processors::Processors,
     python::Python,
     root::Root,
     slot::{Slot, Unstarted},
 };
+pub use self::{command::CommandSandbox, supervisor::Supervisor};
 use crate::{Broken, Layer, Limits, Missing, Program, Settings, Unavailable, Verdict};
 
 /// The configuration with which every slot is started.
@@ -33,18 +37,22 @@ struct Plan {
     root: Root,
     layers: Vec<Layer>,
     filter: Vec<u8>,
-    /// Landlock's rules, or any descriptor if that layer is off.
+    /// The Landlock rules, or any descriptor if that layer is off.
     rules: OwnedFd,
+    /// `/proc`, in which a starting server looks at its own memory, or any descriptor.
+    proc: OwnedFd,
+    processors: Processors,
 }
 
-/// Runs programs, each confined by every layer that the settings do not switch off.
+/// Runs programs, each confined by every layer that the settings do not disable.
 ///
 /// `run` may be called from many threads: each call takes an idle slot (a warm interpreter), or starts one. Idle slots
 /// end with the sandbox.
 pub struct Sandbox {
-    // Before the plan, so that the slots have ended when the root directory is removed.
+    // Declared before the plan, so that the slots have ended when the root directory is removed.
     idle: Mutex<Vec<Slot>>,
     plan: Plan,
+    codes: Codes,
 }
 
 impl Sandbox {
@@ -65,11 +73,16 @@ impl Sandbox {
                 File::open("/dev/null").map_err(Broken::system("cannot open /dev/null"))?.into()
             }
         };
-        let mut plan = Plan { python, root, layers: Vec::new(), filter, rules };
+        let proc = File::open("/proc").or_else(|_| File::open("/dev/null"));
+        let proc = proc.map_err(Broken::system("cannot open /dev/null"))?.into();
+        let mut plan =
+            Plan { python, root, layers: Vec::new(), filter, rules, proc, processors: Processors::of_this_process() };
         loop {
             plan.layers = Layer::ALL.into_iter().filter(|layer| !without.contains(layer)).collect();
             match trial(&plan) {
-                Ok(slot) if missing.is_empty() => return Ok(Self { idle: Mutex::new(vec![slot]), plan }),
+                Ok(slot) if missing.is_empty() => {
+                    return Ok(Self { idle: Mutex::new(vec![slot]), plan, codes: Codes::default() });
+                }
                 Ok(_) => return Err(Unavailable::Layers(missing)),
                 Err(Unstarted::Layers(found)) => {
                     let before = without.len();
@@ -96,23 +109,37 @@ impl Sandbox {
         &self.plan.layers
     }
 
-    /// Runs a program's tests. An error says nothing about the program.
+    /// Runs a program's tests. An error is not a verdict on the program.
     ///
-    /// A server that breaks is replaced once.
+    /// A server that fails is replaced once.
     pub fn run(&self, program: &Program, limits: &Limits) -> Result<Verdict, Broken> {
+        self.run_unless(&|| false, program, limits)
+    }
+
+    /// Runs a program's tests like [`Self::run`], but ends it soon after `stops` returns true, which is asked 50 times a second.
+    ///
+    /// # Errors
+    /// Returns [`Broken::Stopped`] if the run was stopped.
+    pub fn run_unless(&self, stops: &dyn Fn() -> bool, program: &Program, limits: &Limits) -> Result<Verdict, Broken> {
         let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
         if let Some(slot) = idle
-            && let Ok(verdict) = self.run_in(slot, program, limits)
+            && let Ok(verdict) = self.run_in(slot, stops, program, limits)
         {
             return verdict;
         }
         let slot = Slot::start(&self.plan).map_err(Unstarted::broken)?;
-        self.run_in(slot, program, limits).unwrap_or_else(Err)
+        self.run_in(slot, stops, program, limits).unwrap_or_else(Err)
     }
 
     /// Runs a program in a slot. The outer error is an error of the slot, which is then terminated.
-    fn run_in(&self, mut slot: Slot, program: &Program, limits: &Limits) -> Result<Result<Verdict, Broken>, Broken> {
-        let verdict = slot.run(program, limits);
+    fn run_in(
+        &self,
+        mut slot: Slot,
+        stops: &dyn Fn() -> bool,
+        program: &Program,
+        limits: &Limits,
+    ) -> Result<Result<Verdict, Broken>, Broken> {
+        let verdict = slot.run(stops, program, limits, &self.codes);
         match verdict {
             Err(broken @ (Broken::Server(_) | Broken::System { .. })) => Err(broken),
             verdict => {
@@ -132,10 +159,10 @@ fn trial(plan: &Plan) -> Result<Slot, Unstarted> {
         tests: "assert one() == 1\n".into(),
         ..Program::default()
     };
-    match slot.run(&program, &Limits::default()) {
+    match slot.run(&|| false, &program, &Limits::default(), &Codes::default()) {
         Ok(Verdict::Passed) => Ok(slot),
         Ok(Verdict::Failed { detail, .. }) => {
-            Err(Unstarted::Broken(Broken::Server(format!("a program that passes has failed: {detail}"))))
+            Err(Unstarted::Broken(Broken::Server(format!("a passing test program failed: {detail}"))))
         }
         Err(Broken::Layer(missing)) => Err(Unstarted::Layers(vec![missing])),
         Err(broken) => Err(Unstarted::Broken(broken)),

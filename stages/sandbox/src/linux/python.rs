@@ -10,7 +10,7 @@ use std::{
 };
 
 use nix::unistd::{AccessFlags, access};
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer, de::Error as _};
 
 use crate::Unavailable;
 
@@ -21,7 +21,7 @@ pub(super) struct Python {
     pub version: String,
     /// The program itself, without links.
     pub executable: PathBuf,
-    /// The standard library.
+    /// The directories of the standard library.
     pub directories: Vec<PathBuf>,
     /// The program and the shared objects outside the library.
     pub files: Vec<PathBuf>,
@@ -29,14 +29,26 @@ pub(super) struct Python {
     pub links: Vec<PathBuf>,
     /// Directories of installed packages inside the library, which stay hidden.
     pub hidden: Vec<PathBuf>,
+    /// The server's code, as this version of the interpreter has compiled it.
+    #[serde(deserialize_with = "from_hex")]
+    pub server: Vec<u8>,
 }
 
-/// How long the interpreter may take to say what it needs.
+/// The server's program.
+const SERVER: &str = concat!(
+    include_str!("../python/values.py"),
+    include_str!("../python/roles.py"),
+    include_str!("../python/pages.py"),
+    include_str!("../python/trial.py"),
+    include_str!("../python/server.py"),
+);
+
+/// How long the interpreter may take to report what it needs.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 impl Python {
-    /// Asks an interpreter: a path, or a name that is looked up in `PATH`. It imports nothing from the caller's working directory or
-    /// environment, since nothing confines it here.
+    /// Runs an interpreter to find out what it needs: a path, or a name that is looked up in `PATH`. It imports nothing from the caller's
+    /// working directory or environment, because it is not confined here.
     pub fn find(python: &Path) -> Result<Self, Unavailable> {
         Self::find_within(python, PATIENCE)
     }
@@ -47,7 +59,7 @@ impl Python {
         let program = located(python).map_err(failed)?;
         let (mut output, mut errors) = (tempfile::tempfile().map_err(failed)?, tempfile::tempfile().map_err(failed)?);
         let mut child = Command::new(program)
-            .args(["-I", "-S", "-B", "-c", include_str!("../python/probe.py")])
+            .args(["-I", "-S", "-B", "-c", include_str!("../python/probe.py"), SERVER])
             .current_dir("/")
             .stdin(Stdio::null())
             .stdout(output.try_clone().map_err(failed)?)
@@ -66,7 +78,14 @@ impl Python {
     }
 }
 
-/// Returns the absolute path of a program: of a bare name, the first one in `PATH` that can be executed.
+fn from_hex<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let byte = |digits: &[u8]| u8::from_str_radix(str::from_utf8(digits).ok()?, 16).ok();
+    let bytes: Option<Vec<u8>> = text.as_bytes().chunks(2).map(byte).collect();
+    bytes.ok_or_else(|| D::Error::custom("the server's code is not hexadecimal"))
+}
+
+/// Returns the absolute path of a program; for a bare name, the first executable in `PATH`.
 fn located(program: &Path) -> io::Result<PathBuf> {
     if program.components().count() != 1 || program.is_absolute() {
         return std::path::absolute(program);
@@ -78,7 +97,7 @@ fn located(program: &Path) -> io::Result<PathBuf> {
     std::path::absolute(places.find(is_program).ok_or_else(missing)?)
 }
 
-/// Waits for the end of a process. One that takes longer than this is killed, and has no status.
+/// Waits for the end of a process. If it takes longer than `patience`, it is killed, and `None` is returned.
 fn wait(child: &mut Child, patience: Duration) -> io::Result<Option<ExitStatus>> {
     let started = Instant::now();
     loop {
@@ -94,7 +113,7 @@ fn wait(child: &mut Child, patience: Duration) -> io::Result<Option<ExitStatus>>
     }
 }
 
-/// Returns what a process wrote into a file.
+/// Returns the data that a process wrote to a file.
 fn content(file: &mut File) -> io::Result<String> {
     let mut bytes = Vec::new();
     file.rewind()?;

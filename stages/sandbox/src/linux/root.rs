@@ -1,12 +1,12 @@
-//! The root directory of a confined process: empty directories and links on disk, and what is mounted over them.
+//! The root directory of a confined process: empty directories and links on disk, and the mounts over them.
 //!
-//! | path | of a Python program | of a command |
+//! | path | for a Python program | for a command |
 //! |---|---|---|
 //! | system | the interpreter and its library | [`SYSTEM`] and [`SYSTEM_SETTINGS`] |
 //! | declared files | none | under their own names, read-only or writable |
-//! | `/dev` | `null`, `zero`, `random`, `urandom` | also `full`, links to the process's descriptors, and `shm`, a tmpfs |
+//! | `/dev` | `null`, `zero`, `random`, `urandom` | also `full`, links to the process's descriptors, and the tmpfs `shm` |
 //! | `/tmp` | a tmpfs of limited size, new for each program: a link to `/private/tmp` | a directory of the caller |
-//! | `/proc` | not there | of the process's pid namespace, where the kernel lets it be mounted |
+//! | `/proc` | none | that of the process's pid namespace, if the kernel permits the mount |
 
 use std::{
     collections::BTreeSet,
@@ -30,8 +30,8 @@ const DEVICES: [&str; 4] = ["/dev/null", "/dev/zero", "/dev/random", "/dev/urand
 /// Directories of programs and libraries that are visible to every command, if the system has them.
 const SYSTEM: [&str; 9] = ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/nix/store", "/gnu/store"];
 
-/// Entries of `/etc` that belong to installed programs, by the beginning of their names. The machine's name, network, time zone
-/// and accounts are not among them, except for the names of users.
+/// Entries of `/etc` that belong to installed programs, by the beginning of their names. They do not include the machine's name, network,
+/// time zone and accounts, except for user names.
 const SYSTEM_SETTINGS: [&str; 13] = [
     "alternatives",
     "fonts",
@@ -57,7 +57,7 @@ pub(super) enum Access {
 }
 
 impl Access {
-    /// The attributes of the mount; no set-user-id program works anywhere.
+    /// Returns the attributes of the mount; set-user-id programs work nowhere.
     pub fn attributes(self) -> u64 {
         let more = match self {
             Self::ReadOnly => libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NODEV,
@@ -86,7 +86,7 @@ pub(super) struct RawMount {
 /// A root directory on disk, removed when dropped.
 pub(super) struct Root {
     directory: TempDir,
-    /// Held as long as the process lives: a root without a lock is one that a killed process left.
+    /// Held as long as the process lives: a root without a lock was left by a killed process.
     _lock: File,
     mounts: Vec<Mount>,
     /// The mounts by path.
@@ -153,7 +153,7 @@ impl Root {
         root.mounts.push(Mount { source: reach.temporary.clone(), target, access: Access::Writable });
         root.temporary = Some(reach.temporary.clone());
         let mut readable = reach.readable.clone();
-        // A directory before what is in it.
+        // A directory before its content.
         readable.sort();
         for path in &readable {
             root.expose(path, Access::ReadOnly)?;
@@ -177,12 +177,12 @@ impl Root {
         self.within(Path::new(Self::PRIVATE))
     }
 
-    /// Returns what is mounted, in order.
+    /// Returns the mounts, in order.
     pub fn mounts(&self) -> &[Mount] {
         &self.mounts
     }
 
-    /// Returns what to mount where: sources, and targets under the directory on disk.
+    /// Returns the mounts: sources, and targets under the directory on disk.
     pub fn raw_mounts(&self) -> io::Result<Vec<RawMount>> {
         let raw = |mount: &Mount| {
             Ok(RawMount {
@@ -194,12 +194,12 @@ impl Root {
         self.mounts.iter().map(raw).collect()
     }
 
-    /// Returns the path on disk of what has this path in the root.
+    /// Returns the path on disk of a path in the root.
     pub fn within(&self, path: &Path) -> PathBuf {
         self.path().join(path.strip_prefix("/").unwrap_or(path))
     }
 
-    /// Returns the location at which the mount point or link with this path in the root is created.
+    /// Returns the path at which the mount point or link with this path in the root is created.
     fn made_at(&self, path: &Path) -> PathBuf {
         match (&self.temporary, path.strip_prefix("/tmp")) {
             (Some(temporary), Ok(rest)) => temporary.join(rest),
@@ -252,29 +252,29 @@ impl Root {
     }
 }
 
-/// How the names of root directories start.
+/// The prefix of the names of root directories.
 const PREFIX: &str = "pipeline-sandbox-root-";
 
-/// Makes a directory for a root, and locks it.
+/// Creates a directory for a root, and locks it.
 fn locked_directory(place: &Path) -> io::Result<(TempDir, File)> {
     loop {
         let directory = tempfile::Builder::new().prefix(PREFIX).tempdir_in(place)?;
         let lock = match File::open(directory.path()) {
             Ok(lock) => lock,
-            // Another process has removed it before it was locked; or is about to, below.
+            // Another process removed it before it was locked, or is about to remove it below.
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             Err(error) => return Err(error),
         };
         match lock.try_lock() {
             Ok(()) if directory.path().exists() => return Ok((directory, lock)),
             Ok(()) | Err(TryLockError::WouldBlock) => {}
-            // A file system without locks: then no process can lock it to remove it either.
+            // The file system has no locks: then no process can lock it to remove it either.
             Err(TryLockError::Error(_)) => return Ok((directory, lock)),
         }
     }
 }
 
-/// Removes the root directories of this user that no process holds.
+/// Removes the root directories of this user that no process has locked.
 fn remove_abandoned(place: &Path) {
     let user = nix::unistd::geteuid().as_raw();
     for entry in fs::read_dir(place).into_iter().flatten().flatten() {
@@ -290,12 +290,12 @@ fn remove_abandoned(place: &Path) {
     }
 }
 
-/// Returns a path as the kernel is given it.
+/// Returns a path in the form that the kernel takes.
 pub(super) fn text(path: &Path) -> io::Result<CString> {
     CString::new(path.as_os_str().as_bytes()).map_err(io::Error::other)
 }
 
-/// Creates a directory and its missing ancestors, whatever the caller's mask.
+/// Creates a directory and its missing ancestors, whatever the caller's umask.
 fn make(directory: &Path) -> io::Result<()> {
     if directory.is_dir() {
         return Ok(());
@@ -309,7 +309,7 @@ fn open_to_all(directory: &Path) -> io::Result<()> {
     fs::set_permissions(directory, fs::Permissions::from_mode(0o755))
 }
 
-/// The parts of a path below the root, last first.
+/// Returns the parts of a path below the root, last first.
 fn components(path: &Path) -> Vec<OsString> {
     let parts = path.components().filter(|part| matches!(part, Component::Normal(_) | Component::ParentDir));
     let mut parts: Vec<_> = parts.map(|part| part.as_os_str().to_owned()).collect();

@@ -14,20 +14,20 @@ use super::{
 
 const VERSION: ABI = ABI::V6;
 
-/// The access rights for writable files.
+/// Returns the access rights for writable files.
 pub(super) fn all() -> BitFlags<AccessFs> {
     AccessFs::from_all(VERSION)
 }
 
-/// The access rights for read-only files.
+/// Returns the access rights for read-only files.
 pub(super) fn read() -> BitFlags<AccessFs> {
     AccessFs::from_read(VERSION)
 }
 
 /// Returns the rules of a Python program as a descriptor, or `None` if the kernel has no Landlock.
 ///
-/// Readable: the interpreter and its library. Readable and writable: what is mounted under the root's private directory,
-/// and `/dev/null`.
+/// Readable: the interpreter and its library. Readable and writable: the mounts under the root's private directory, and
+/// `/dev/null`.
 pub(super) fn of_python(python: &Python, root: &Root) -> Result<Option<OwnedFd>, RulesetError> {
     let mut rules = empty()?;
     for path in python.directories.iter().chain(&python.files).chain(&python.links) {
@@ -41,7 +41,7 @@ pub(super) fn of_python(python: &Python, root: &Root) -> Result<Option<OwnedFd>,
     Ok(rules.into())
 }
 
-/// Returns the rules of a command: the content of its root, readable or writable as it is mounted there.
+/// Returns the rules of a command: the content of its root, readable or writable as it is mounted.
 pub(super) fn of_command(root: &Root) -> Result<Option<OwnedFd>, RulesetError> {
     let mut rules = allow(empty()?, root.path(), AccessFs::ReadDir.into())?;
     for mount in root.mounts() {
@@ -55,7 +55,7 @@ pub(super) fn of_command(root: &Root) -> Result<Option<OwnedFd>, RulesetError> {
     Ok(rules.into())
 }
 
-/// The access rights of a command for `/proc` and `/dev/shm`, as far as the kernel's Landlock supports them.
+/// Returns the access rights of a command for `/proc` and `/dev/shm`, as far as the kernel's Landlock supports them.
 pub(super) fn of_kernel_files() -> [u64; 2] {
     // SAFETY: with this flag the call touches no memory and returns the version.
     let version = unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, std::ptr::null::<u8>(), 0, 1) };
@@ -63,7 +63,8 @@ pub(super) fn of_kernel_files() -> [u64; 2] {
     [read(), all()].map(|access| (access & known).bits())
 }
 
-/// Returns rules that allow no file. TCP, and abstract sockets of and signals to other processes, are refused if the kernel's Landlock supports it.
+/// Returns rules that allow no file. TCP, abstract sockets of other processes and signals to them are refused if the
+/// kernel's Landlock supports it.
 fn empty() -> Result<RulesetCreated, RulesetError> {
     Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)
@@ -78,7 +79,7 @@ fn allow(rules: RulesetCreated, path: &Path, access: BitFlags<AccessFs>) -> Resu
     let access = if path.is_dir() { access } else { access & of_files };
     match PathFd::new(path) {
         Ok(file) => rules.add_rule(PathBeneath::new(file, access)),
-        // What cannot be opened cannot be read either.
+        // A file that cannot be opened cannot be read either.
         Err(_) => Ok(rules),
     }
 }

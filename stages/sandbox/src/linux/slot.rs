@@ -1,15 +1,16 @@
-//! One warm interpreter, the fork server, and how a program runs in it.
+//! One warm interpreter, the fork server, and how it runs a program.
 //!
-//! The host and the server talk over a socket of kind `SOCK_SEQPACKET`, which is the server's standard input:
+//! The host and the server communicate over a socket of type `SOCK_SEQPACKET`, which is the server's standard input:
 //!
 //! | from | message | with descriptors |
 //! |---|---|---|
+//! | host | the server's code | |
 //! | host | the layers, the filter, modules to import | Landlock's rules |
 //! | server | `ready`, or the layer that the kernel refuses | |
 //! | host | limits; a zygote forks the candidate's process | the candidate's source, the output pipe |
 //! | host | one byte; the other zygote forks the checker's process | the tests with the nonce, the verdict pipe |
 //! | host | `kill`, if a limit is exceeded | |
-//! | server | both processes' status and CPU time, once neither is left | |
+//! | server | both processes' status and CPU time, once both have ended | |
 
 use std::{
     collections::BTreeSet,
@@ -34,20 +35,18 @@ use serde_json::json;
 
 use super::{
     Plan,
+    codes::Codes,
     enter::{Entry, step},
+    processors::Place,
     root::Root,
     usage,
 };
 use crate::{Broken, Failure, Layer, Limits, Missing, Program, Verdict};
 
-/// The server's program.
-const SERVER: &str = concat!(
-    include_str!("../python/values.py"),
-    include_str!("../python/roles.py"),
-    include_str!("../python/server.py"),
-);
+/// Runs the server's code, the first message. A process that compiled it would leave a third more memory to every fork.
+const BOOTSTRAP: &str = "import marshal, os; exec(marshal.loads(os.read(0, 1 << 20)))";
 
-/// Modules that programs often import; each is in every process from the start.
+/// Modules that programs often import; they are loaded in every process from the start.
 const PRELOAD: &[&str] = &[
     "bisect",
     "collections",
@@ -65,13 +64,16 @@ const PRELOAD: &[&str] = &[
     "typing",
 ];
 
-/// The time between two looks at a program's processor time and memory.
+/// The interval at which a program's processor time and memory are checked.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// The maximum time that a program may additionally wait for a processor, as a multiple of the limit of elapsed time.
 const MOST_WAITED: u32 = 30;
 
-/// The time limit for a server to start, and to end a program's processes.
+/// The maximum number of bytes that the checker's process writes: the code of the tests, and the verdict.
+const MOST_WRITTEN: usize = (1 << 20) + (1 << 16);
+
+/// The time limit for starting a server, and for ending a program's processes.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(super) enum Unstarted {
@@ -101,10 +103,12 @@ impl Unstarted {
 pub(super) struct Slot {
     child: Child,
     control: OwnedFd,
-    /// Whether the limits are in force; that of the elapsed time always is.
+    /// Whether the limits are enforced; the limit of elapsed time always is.
     limited: bool,
-    /// The server, its parent and the zygotes: all other processes below are a program's.
+    /// The server, its parent and the zygotes: all other processes below belong to a program.
     resident: BTreeSet<u32>,
+    /// Held as long as the slot is there.
+    _place: Place,
 }
 
 impl Slot {
@@ -114,10 +118,10 @@ impl Slot {
             .map_err(Broken::system("cannot make a socket"))?;
         let (mut steps, step) = pipe().map_err(Broken::system("cannot make a pipe"))?;
         let namespaces = Layer::NAMESPACES.iter().any(|layer| plan.layers.contains(layer));
-        let entry =
-            Entry::new(&plan.layers, &plan.root, step.into(), None).map_err(Broken::system("cannot name a path"))?;
+        let entry = Entry::new(&plan.layers, &plan.root, step.into(), None)
+            .map_err(Broken::system("cannot convert a path to a C string"))?;
         let mut command = Command::new(&plan.python.executable);
-        command.args(["-s", "-S", "-B", "-c", SERVER]);
+        command.args(["-s", "-S", "-B", "-c", BOOTSTRAP]);
         if plan.layers.contains(&Layer::Environment) {
             command.env_clear();
         }
@@ -126,7 +130,7 @@ impl Slot {
         command.current_dir("/").stdin(Stdio::from(theirs)).stdout(Stdio::null()).stderr(Stdio::null());
         entry.install(&mut command);
         let spawned = command.spawn();
-        // Closes this process's ends of what the command holds.
+        // Closes this process's copies of the descriptors that the command holds.
         drop(command);
         let child = spawned.map_err(|error| {
             let mut step = [0];
@@ -136,15 +140,19 @@ impl Slot {
             }
         })?;
         let limited = plan.layers.contains(&Layer::Limits);
-        let mut slot = Self { child, control, limited, resident: BTreeSet::new() };
+        let place = plan.processors.place();
+        let processor = place.processor;
+        let mut slot = Self { child, control, limited, resident: BTreeSet::new(), _place: place };
         let setup = json!({
             "layers": plan.layers,
             "namespaces": namespaces,
             "private": format!("{}/tmp", Root::PRIVATE),
             "filter": plan.filter.iter().map(|byte| format!("{byte:02x}")).collect::<String>(),
             "preload": PRELOAD,
+            "processor": processor,
         });
-        slot.send(setup.to_string().as_bytes(), &[plan.rules.as_fd()])?;
+        slot.send(&plan.python.server, &[])?;
+        slot.send(setup.to_string().as_bytes(), &[plan.rules.as_fd(), plan.proc.as_fd()])?;
         let reply = slot.receive(Instant::now() + PATIENCE)?;
         if reply == "ready" {
             slot.resident = usage::tree(slot.child.id());
@@ -156,13 +164,20 @@ impl Slot {
         }
     }
 
-    pub fn run(&mut self, program: &Program, limits: &Limits) -> Result<Verdict, Broken> {
+    /// Runs a program until it has ended or `stops` returns true. `codes` holds the compiled tests of earlier ones.
+    pub fn run(
+        &mut self,
+        stops: &dyn Fn() -> bool,
+        program: &Program,
+        limits: &Limits,
+        codes: &Codes,
+    ) -> Result<Verdict, Broken> {
         let nonce = nonce()?;
         let (output, output_end) = pipe().map_err(Broken::system("cannot make a pipe"))?;
         let (verdict, verdict_end) = pipe().map_err(Broken::system("cannot make a pipe"))?;
         let (output, verdict) = (Collected::new(output)?, Collected::new(verdict)?);
         let limit = json!({
-            // The second line: the kernel counts ticks.
+            // A second line of defence: the kernel counts ticks.
             "seconds": limits.cpu.as_secs().saturating_add(1).saturating_mul(2),
             "memory": limits.memory,
             "disk": limits.disk,
@@ -172,44 +187,61 @@ impl Slot {
         let candidate = file(program.candidate.as_bytes())?;
         self.send(limit.to_string().as_bytes(), &[candidate.as_fd(), output_end.as_fd()])?;
         drop::<(File, PipeWriter)>((candidate, output_end));
-        // The candidate's process exists before these come to the server: it holds neither, nor a copy.
-        let tests = json!({
-            "nonce": nonce,
-            "setup": program.setup,
-            "calls": program.calls,
-            "tests": program.tests,
-        });
-        let tests = file(tests.to_string().as_bytes())?;
+        // The candidate's process exists before these are sent to the server, so it has neither of them, nor a copy.
+        let code = codes.get(program);
+        let mut request = json!({ "nonce": nonce, "calls": program.calls });
+        if code.is_none() {
+            request["setup"] = program.setup.as_str().into();
+            request["tests"] = program.tests.as_str().into();
+        }
+        let mut request = request.to_string().into_bytes();
+        request.push(b'\n');
+        request.extend_from_slice(code.as_deref().unwrap_or_default());
+        let tests = file(&request)?;
         self.send(b".", &[tests.as_fd(), verdict_end.as_fd()])?;
         drop::<(File, PipeWriter)>((tests, verdict_end));
-        self.wait(&nonce, limits, output, verdict)
+        let (report, text, exceeded) = self.wait(stops, limits, output, verdict)?;
+        let (compiled, text) = if code.is_some() { (None, &text[..]) } else { split_code(&text) };
+        if let Some(compiled) = compiled {
+            codes.add(program, compiled);
+        }
+        let judged = judge(&nonce, text, report.checker.status)?;
+        match exceeded {
+            Some((failure, detail)) => Ok(Verdict::Failed { failure, detail: detail.into() }),
+            None => Ok(judged),
+        }
     }
 
+    /// Waits until the program's processes have ended; returns their report, what the checker wrote, and the limit that was exceeded.
     fn wait(
         &self,
-        nonce: &str,
+        stops: &dyn Fn() -> bool,
         limits: &Limits,
         mut output: Collected,
         mut verdict: Collected,
-    ) -> Result<Verdict, Broken> {
+    ) -> Result<(Report, Vec<u8>, Option<Exceeded>), Broken> {
         let started = Instant::now();
         let mut deadline = later(started, limits.wall);
         let mut next_look = if self.limited { started + LOOK_EVERY } else { later(deadline, PATIENCE) };
-        let mut exceeded = None;
+        let (mut exceeded, mut stopped) = (None, false);
         let report = loop {
             let control = self.control.as_fd();
             let mut ready = vec![PollFd::new(control, PollFlags::POLLIN)];
             ready.extend(output.pipe.as_ref().map(|pipe| PollFd::new(pipe.as_fd(), PollFlags::POLLIN)));
             ready.extend(verdict.pipe.as_ref().map(|pipe| PollFd::new(pipe.as_fd(), PollFlags::POLLIN)));
-            poll_until(&mut ready, deadline.min(next_look))?;
+            poll_until(&mut ready, deadline.min(next_look).min(Instant::now() + LOOK_EVERY))?;
             let reported = ready[0].any().unwrap_or(false);
             drop(ready);
             output.read(0)?;
-            verdict.read(1 << 16)?;
+            verdict.read(MOST_WRITTEN)?;
             if reported {
                 break self.receive(deadline)?;
             }
             let now = match exceeded {
+                None if stops() => {
+                    stopped = true;
+                    Some((Failure::Ended, "the run was stopped"))
+                }
                 None if self.limited && output.length > limits.output => {
                     Some((Failure::Output, "the output is too long"))
                 }
@@ -219,7 +251,7 @@ impl Slot {
                     looked
                 }
                 None if Instant::now() >= deadline => {
-                    // Not the program's fault: it would have run. Bounded, so that the run ends.
+                    // Waiting is not the program's fault: it was ready to run. Bounded, so that the run ends.
                     let waited = self.waited().min(limits.wall.saturating_mul(MOST_WAITED));
                     deadline = later(later(started, limits.wall), waited);
                     (Instant::now() >= deadline).then_some((Failure::Timeout, "the elapsed time is over"))
@@ -236,10 +268,12 @@ impl Slot {
                 self.send(b"kill", &[])?;
             }
         };
+        if stopped {
+            return Err(Broken::Stopped);
+        }
         output.read(0)?;
-        verdict.read(1 << 16)?;
+        verdict.read(MOST_WRITTEN)?;
         let report: Report = serde_json::from_str(&report).map_err(|error| Broken::Server(error.to_string()))?;
-        let judged = judge(nonce, &verdict.text, report.checker.status)?;
         if self.limited {
             if exceeded.is_none() && output.length > limits.output {
                 exceeded = Some((Failure::Output, "the output is too long"));
@@ -250,13 +284,10 @@ impl Slot {
                 exceeded = Some((Failure::Timeout, "the processor time is over"));
             }
         }
-        match exceeded {
-            Some((failure, detail)) => Ok(Verdict::Failed { failure, detail: detail.into() }),
-            None => Ok(judged),
-        }
+        Ok((report, verdict.text, exceeded))
     }
 
-    /// The program's processes.
+    /// Returns the program's processes.
     fn processes(&self) -> impl Iterator<Item = u32> {
         usage::tree(self.child.id()).into_iter().filter(|process| !self.resident.contains(process))
     }
@@ -274,12 +305,12 @@ impl Slot {
         self.time_left(limits).is_zero().then_some((Failure::Timeout, "the processor time is over"))
     }
 
-    /// Whether the processes that a zygote has forked, and theirs, hold more memory than this.
+    /// Returns whether the processes that a zygote has forked, and their descendants, use more memory than this.
     fn holds_more(&self, zygote: u32, limit: u64) -> bool {
         usage::holds_more(&usage::below(zygote, &self.resident), limit)
     }
 
-    /// What is left of the processor time: of the process that used the most, and of the two that may use it.
+    /// Returns the remaining processor time: that of the process that used the most, and of the two that may use it.
     fn time_left(&self, limits: &Limits) -> Duration {
         let used: Vec<_> = self.processes().map(usage::used).collect();
         let most = used.iter().max().copied().unwrap_or_default();
@@ -316,11 +347,14 @@ impl Slot {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        // Ends the first process of the server's pid namespace, and with it all processes there.
+        // Ends the first process of the server's pid namespace, and with it all processes in it.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
+
+/// A limit that was exceeded, and its description.
+type Exceeded = (Failure, &'static str);
 
 /// The server's report on a program's processes.
 #[derive(Deserialize)]
@@ -329,11 +363,18 @@ struct Report {
     checker: Process,
 }
 
-/// The wait status of the first process, and the CPU time of all.
+/// The wait status of the first process, and the CPU time of all processes.
 #[derive(Deserialize)]
 struct Process {
     status: i32,
     seconds: f64,
+}
+
+/// Splits what the checker wrote into the code of the tests, which it sent before it read anything of the candidate's, and the rest.
+fn split_code(text: &[u8]) -> (Option<&[u8]>, &[u8]) {
+    let Some((length, rest)) = text.split_first_chunk() else { return (None, text) };
+    let code = usize::try_from(u64::from_le_bytes(*length)).ok().and_then(|length| rest.split_at_checked(length));
+    code.map_or((None, &[]), |(code, rest)| ((!code.is_empty()).then_some(code), rest))
 }
 
 /// Returns the verdict from the checker's line and its wait status, within the limits.
@@ -380,7 +421,7 @@ impl Collected {
     /// Reads the available bytes, and keeps the first `kept` bytes of the whole output.
     fn read(&mut self, kept: usize) -> Result<(), Broken> {
         let mut part = [0; 1 << 14];
-        // At most a pipe's content, so that a writer cannot hold the reader up.
+        // At most the content of a pipe, so that a writer cannot keep the reader busy forever.
         for _ in 0..64 {
             let Some(pipe) = &mut self.pipe else { return Ok(()) };
             match pipe.read(&mut part) {
@@ -399,7 +440,7 @@ impl Collected {
     }
 }
 
-/// Returns a time after another: at most thirty years, since the clock has an end.
+/// Returns a later time: at most thirty years later, because the range of the clock is limited.
 fn later(time: Instant, by: Duration) -> Instant {
     const YEARS: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
     time.checked_add(by.min(YEARS)).unwrap_or(time)
@@ -416,7 +457,7 @@ fn poll_until(ready: &mut [PollFd<'_>], deadline: Instant) -> Result<(), Broken>
     }
 }
 
-/// An anonymous file with this content.
+/// Creates an anonymous file with this content.
 fn file(content: &[u8]) -> Result<File, Broken> {
     let mut file: File = memfd_create(c"program", MFdFlags::MFD_CLOEXEC)
         .map_err(Broken::system("cannot make an anonymous file"))?

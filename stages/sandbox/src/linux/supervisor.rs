@@ -1,14 +1,14 @@
 //! Reports the files that a command tried to open but cannot see.
 //!
-//! The command's root holds only what is declared, so that any other file is not there for it. To say which ones it looked for,
-//! the kernel reports each call that opens or looks for a file, or starts a program (a seccomp filter with a listener), and the
-//! supervisor replies that the call may go on. It decides nothing: what it reads of the command's memory may change before the
-//! kernel reads it, which could hide a name, but open no file. Before the reply it reads the process's memory alone; a second thread looks
-//! at the paths, since one that leads to a network's file system may hang.
+//! The command's root contains only declared files, so other files do not exist for it. To report which ones it looked for, the kernel
+//! notifies the supervisor of each call that opens or looks up a file, or starts a program (a seccomp filter with a listener), and the
+//! supervisor lets the call continue. It decides nothing: the command's memory that it reads may change before the kernel reads it, which
+//! could hide a name but never open a file. Before the reply it only reads the process's memory; a second thread checks the paths, because
+//! a path on a network file system may hang.
 //!
-//! A path is undeclared if the machine has a file there (or a directory that was opened), and the command's root has not. Programs look
-//! for many files that no machine has; those are not named. Nor are the kernel's files (`/proc`, `/sys`, `/dev`) and `/etc/localtime`, which the C
-//! library opens in every program that asks for the time: in the sandbox it is the one of UTC.
+//! A path is undeclared if the machine has a file there (or a directory that was opened), but the command's root does not. Programs look
+//! for many files that no machine has; those are not reported. Nor are the kernel's files (`/proc`, `/sys`, `/dev`) and `/etc/localtime`,
+//! which the C library opens in every program that asks for the time: in the sandbox the time zone is UTC.
 
 use std::{
     collections::BTreeSet,
@@ -47,28 +47,28 @@ const MOST_NAMED: usize = 1000;
 /// The maximum length of a path in bytes, including the final zero.
 const LONGEST_PATH: usize = 4096;
 const PAGE: usize = 4096;
-/// Paths that wait to be looked at, at most. Others are not named.
+/// The maximum number of paths that wait to be checked. Further paths are not reported.
 const MOST_QUEUED: usize = 1 << 14;
-/// How many milliseconds a command waits for a place in the queue, once.
+/// The maximum time that a command waits, once, for space in the queue, in milliseconds.
 const LONGEST_WAIT: u32 = 1000;
-/// How long the paths that are left may take when the command has ended.
+/// The time limit for checking the remaining paths after the command has ended.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Watches one command. It is created before the command starts, and finished after the command has ended.
 pub struct Supervisor {
     socket: Arc<OwnedFd>,
     named: Named,
-    /// Ends when every path has been looked at.
+    /// Closed when every path has been checked.
     looked: Receiver<()>,
     steps: PipeReader,
     layers: Vec<Layer>,
 }
 
-/// Paths that were found undeclared.
+/// The undeclared paths found so far.
 type Named = Arc<Mutex<BTreeSet<PathBuf>>>;
 
 impl Supervisor {
-    /// Starts watching. `socket` brings the listener, `steps` the step at which the command's process failed.
+    /// Starts watching. `socket` receives the listener, `steps` the step at which the command's process failed.
     pub(super) fn start(socket: OwnedFd, steps: PipeReader, layers: Vec<Layer>) -> io::Result<Self> {
         let socket = Arc::new(socket);
         let theirs = Arc::clone(&socket);
@@ -86,7 +86,7 @@ impl Supervisor {
         Ok(Self { socket, named, looked, steps, layers })
     }
 
-    /// Returns the layers that the kernel refused, after the command could not be started; none if that had another reason.
+    /// Returns the layers that the kernel refused, after the command could not be started; empty if that had another reason.
     pub fn missing(&mut self, error: &io::Error) -> Vec<Missing> {
         let mut failed = [0];
         match self.steps.read(&mut failed) {
@@ -95,25 +95,25 @@ impl Supervisor {
         }
     }
 
-    /// Waits until no process of the command is left, and returns the files and directories of the machine that it tried to
-    /// open, and files that it looked for, which it did not see: absolute paths, sorted, at most a thousand. Those that a file system did not
-    /// answer for within ten seconds are not among them.
+    /// Waits until no process of the command is left. Returns the files and directories of the machine that it tried to open, and the files
+    /// that it looked up, but that it could not see: absolute paths, sorted, at most a thousand. Paths for which a file system did not
+    /// answer within ten seconds are not included.
     pub fn finish(self) -> Vec<PathBuf> {
         self.finish_within(PATIENCE)
     }
 
     fn finish_within(self, patience: Duration) -> Vec<PathBuf> {
-        // Ends the wait for a listener that never came.
+        // Ends the wait for a listener that was never sent.
         let _ = shutdown(self.socket.as_raw_fd(), Shutdown::Both);
         let _ = self.looked.recv_timeout(patience);
         std::mem::take(&mut *self.named.lock().unwrap_or_else(PoisonError::into_inner)).into_iter().collect()
     }
 }
 
-/// What is looked at after the call has gone on.
+/// The paths to check after their calls have continued.
 struct Queue<T> {
     sender: SyncSender<T>,
-    /// Whether there was no place for a long time: then no call waits for one any more.
+    /// Whether the queue was full for a long time: then calls no longer wait for it.
     is_stuck: bool,
 }
 
@@ -131,7 +131,7 @@ impl<T> Queue<T> {
     }
 }
 
-/// Looks at each path until the queue ends, and keeps those that are undeclared.
+/// Checks each path until the queue ends, and keeps the undeclared ones.
 fn look<T>(opened: &Receiver<T>, named: &Named, looking: Sender<()>, undeclared: impl Fn(&T) -> Option<PathBuf>) {
     let count = || named.lock().unwrap_or_else(PoisonError::into_inner).len();
     for opened in opened {
@@ -157,9 +157,9 @@ fn receive_listener(socket: &OwnedFd) -> Option<OwnedFd> {
     rights.map(|descriptor| unsafe { OwnedFd::from_raw_fd(descriptor) })
 }
 
-/// Replies to each report until no process of the command is left.
+/// Replies to each notification until no process of the command is left.
 fn watch(listener: &OwnedFd, queue: &mut Queue<Opened>) {
-    // That of all its processes, since none can change it.
+    // The root of all its processes, because none can change it.
     let mut root = None;
     loop {
         let mut ready = [PollFd::new(listener.as_fd(), PollFlags::POLLIN)];
@@ -179,7 +179,7 @@ fn watch(listener: &OwnedFd, queue: &mut Queue<Opened>) {
 /// The root directory of the command.
 struct CommandRoot {
     directory: File,
-    /// Keeps the mounts below the directory after the last process of the command has ended, until every path has been looked at.
+    /// Keeps the mounts below the directory after the last process of the command has ended, until every path has been checked.
     _mounts: File,
 }
 
@@ -192,7 +192,7 @@ impl CommandRoot {
 }
 
 fn reply(listener: &OwnedFd, root: &mut Option<Arc<CommandRoot>>, queue: &mut Queue<Opened>) {
-    // SAFETY: the structure is plain numbers.
+    // SAFETY: the structure consists of plain numbers.
     let mut call: libc::seccomp_notif = unsafe { mem::zeroed() };
     if !control(listener, libc::SECCOMP_IOCTL_NOTIF_RECV, &raw mut call) {
         // The process has been killed meanwhile.
@@ -200,7 +200,7 @@ fn reply(listener: &OwnedFd, root: &mut Option<Arc<CommandRoot>>, queue: &mut Qu
     }
     let its_root = || CommandRoot::of(call.pid).ok().map(Arc::new);
     let opened = root.clone().or_else(its_root).and_then(|root| Opened::of(&call, &root));
-    // Otherwise the process has ended, and its number may be another's.
+    // Otherwise the process has ended, and its id may belong to another process.
     let is_valid = control(listener, libc::SECCOMP_IOCTL_NOTIF_ID_VALID, &raw mut call.id);
     let flags = libc::SECCOMP_USER_NOTIF_FLAG_CONTINUE as u32;
     let mut go_on = libc::seccomp_notif_resp { id: call.id, val: 0, error: 0, flags };
@@ -212,14 +212,14 @@ fn reply(listener: &OwnedFd, root: &mut Option<Arc<CommandRoot>>, queue: &mut Qu
 }
 
 fn control<T>(listener: &OwnedFd, request: libc::Ioctl, value: *mut T) -> bool {
-    // SAFETY: each caller passes the structure that the request is defined with, which outlives the call.
+    // SAFETY: each caller passes the structure that belongs to the request, and it outlives the call.
     unsafe { libc::ioctl(listener.as_raw_fd(), request, value) >= 0 }
 }
 
-/// What a call opens or looks for: a path in the root of the command.
+/// The path that a call opens or looks up, in the root of the command.
 struct Opened {
     root: Arc<CommandRoot>,
-    /// Whether it is only looked for.
+    /// Whether it is only looked up.
     only_looked_for: bool,
     path: PathBuf,
 }
@@ -246,7 +246,7 @@ impl Opened {
         Some(Self { root: Arc::clone(root), only_looked_for: filter::LOOKING.contains(&number), path })
     }
 
-    /// Returns the path if the machine has a file or directory there that the command does not see.
+    /// Returns the path if the machine has a file or directory there that the command cannot see.
     fn undeclared(&self) -> Option<PathBuf> {
         let path = without_dots(&self.path);
         let is_kernels = ["/proc", "/sys", "/dev", "/etc/localtime"].iter().any(|kernels| path.starts_with(kernels));
@@ -257,7 +257,7 @@ impl Opened {
         (metadata.is_file() || (metadata.is_dir() && !self.only_looked_for)).then_some(path)
     }
 
-    /// Whether the path leads somewhere in the command's root, also if that cannot be found out.
+    /// Returns whether the path exists in the command's root; also true if that cannot be determined.
     fn is_seen(&self) -> bool {
         let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
         let how = OpenHow::new().flags(flags).resolve(ResolveFlag::RESOLVE_IN_ROOT);
@@ -265,7 +265,7 @@ impl Opened {
     }
 }
 
-/// Reads a path from the memory of a process, page by page, since the next page may not be there.
+/// Reads a path from the memory of a process, page by page, because the next page may not be mapped.
 fn read_path(process: u32, address: usize) -> Option<PathBuf> {
     let mut bytes = Vec::new();
     while bytes.len() < LONGEST_PATH {
@@ -335,7 +335,7 @@ mod tests {
         while named.lock().unwrap().is_empty() {
             thread::yield_now();
         }
-        // One is looked at, one waits in the queue, and the others are not named.
+        // One is being checked, one waits in the queue, and the others are not reported.
         (0..4).for_each(|_| queue.put(PathBuf::from("/hangs")));
         assert!(queue.is_stuck);
         drop(queue);

@@ -1,14 +1,14 @@
-//! What running processes have had of the processors, and hold of the memory, as `/proc` says it.
+//! The processor time and the memory of running processes, from `/proc`.
 //!
-//! | | where | |
+//! | value | source | accuracy |
 //! |---|---|---|
 //! | processor time | `utime` and `stime` of `/proc/PID/stat` | exact: the kernel scales its ticks to the time that the scheduler measured, and threads that ended count |
 //! | memory | `Pss` of `/proc/PID/smaps_rollup` | pages in memory, a shared one divided among those that share it |
-//! | the same, quickly | the second number of `/proc/PID/statm`, in pages | counts shared pages in full: what is within a limit by this is within it |
-//! | time spent waiting for a processor | the second number of `/proc/PID/task/TID/schedstat`, in nanoseconds | elapsed time that a busy machine took, not the program |
+//! | memory, quickly | the second number of `/proc/PID/statm`, in pages | an upper bound: counts shared pages in full |
+//! | time spent waiting for a processor | the second number of `/proc/PID/task/TID/schedstat`, in nanoseconds | elapsed time caused by a busy machine, not by the program |
 //!
-//! The kernel's own limit of processor time counts ticks without that scale: on a busy machine it is ahead by a fifth and more. So it
-//! is only the second line, and the host looks here. Where `/proc` says nothing, all are zero.
+//! The kernel's own limit of processor time counts ticks without that scaling: on a busy machine it is ahead by a fifth or more. So it is
+//! only a second line of defence, and the host checks the time here. If `/proc` has no values, all are zero.
 
 use std::{collections::BTreeSet, fs, time::Duration};
 
@@ -24,7 +24,7 @@ pub(super) fn tree(root: u32) -> BTreeSet<u32> {
     found
 }
 
-/// Returns the processes below `root`, but for `others` and what is below these.
+/// Returns the processes below `root`, without `others` and their descendants.
 pub(super) fn below(root: u32, others: &BTreeSet<u32>) -> BTreeSet<u32> {
     let mut found = BTreeSet::new();
     let mut unvisited = vec![root];
@@ -45,7 +45,7 @@ pub(super) fn below(root: u32, others: &BTreeSet<u32>) -> BTreeSet<u32> {
 pub(super) fn used(process: u32) -> Duration {
     let ticks = || {
         let text = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
-        // The name before it may hold anything, parentheses too.
+        // The name before it may contain anything, including parentheses.
         let (_, fields) = text.rsplit_once(')')?;
         let mut times = fields.split_whitespace().skip(11).map(str::parse::<u64>);
         Some(times.next()?.ok()? + times.next()?.ok()?)
@@ -54,13 +54,13 @@ pub(super) fn used(process: u32) -> Duration {
     Duration::from_millis(ticks().unwrap_or(0).saturating_mul(1000) / a_second)
 }
 
-/// Returns whether these processes hold more memory than this together.
+/// Returns whether the given processes together use more memory than `limit`.
 pub(super) fn holds_more(processes: &BTreeSet<u32>, limit: u64) -> bool {
     let total = |of: fn(u32) -> u64| processes.iter().fold(0, |sum: u64, process| sum.saturating_add(of(*process)));
     total(resident) > limit && total(proportional) > limit
 }
 
-/// The pages of a process that are in memory, in bytes.
+/// Returns the size of a process's pages in memory, in bytes.
 fn resident(process: u32) -> u64 {
     let pages = || {
         let text = fs::read_to_string(format!("/proc/{process}/statm")).ok()?;
@@ -70,7 +70,7 @@ fn resident(process: u32) -> u64 {
     pages().unwrap_or(0).saturating_mul(page)
 }
 
-/// The same, with each page divided among the processes that share it, where the kernel says so.
+/// Returns the same, with each page divided among the processes that share it, if the kernel reports this.
 fn proportional(process: u32) -> u64 {
     let kilobytes = || {
         let text = fs::read_to_string(format!("/proc/{process}/smaps_rollup")).ok()?;
@@ -80,7 +80,7 @@ fn proportional(process: u32) -> u64 {
     kilobytes().map_or_else(|| resident(process), |kilobytes| kilobytes.saturating_mul(1024))
 }
 
-/// Returns how long the tasks of these processes have waited for a processor, together.
+/// Returns the total time that the tasks of the given processes have waited for a processor.
 pub(super) fn waited(processes: impl Iterator<Item = u32>) -> Duration {
     let waited = |process: u32, task: u32| {
         let text = fs::read_to_string(format!("/proc/{process}/task/{task}/schedstat")).ok()?;

@@ -1,5 +1,6 @@
-# Prints what an interpreter needs on disk: itself, its library, and the shared objects that its modules load.
-import glob, importlib, json, os, re, sys, sysconfig
+# Prints what an interpreter needs on disk: itself, its library, and the shared objects that its modules load; and the code of the
+# server, whose source is the argument.
+import glob, importlib, json, marshal, os, re, sys, sysconfig
 
 assert sys.version_info >= (3, 9), "Python 3.9 or later is required"
 for path in sorted(glob.glob(os.path.join(sysconfig.get_path("platstdlib"), "lib-dynload", "*.so"))):
@@ -30,6 +31,7 @@ for directory in {os.path.dirname(path) for path in libraries}:
             links.add(entry.path)
 inside = lambda path: any(path.startswith(directory + "/") for directory in stdlib)
 print(json.dumps({
+    "server": marshal.dumps(compile(sys.argv[1], "server", "exec", dont_inherit=True)).hex(),
     "version": ".".join(str(part) for part in sys.version_info[:3]),
     "executable": executable,
     "directories": sorted(stdlib),

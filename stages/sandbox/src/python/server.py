@@ -12,7 +12,7 @@ PDEATHSIG, SET_DUMPABLE, SET_SECCOMP, CAPBSET_DROP, SET_NO_NEW_PRIVS = 1, 4, 22,
 LANDLOCK_RESTRICT_SELF, CLOSE_RANGE = 446, 436
 NOSUID_NODEV = 6
 libc = ctypes.CDLL(None, use_errno=True)
-libc.syscall.argtypes = [ctypes.c_long] * 4
+libc.syscall.argtypes = [ctypes.c_long] * 5
 libc.prctl.argtypes = [ctypes.c_int] + [ctypes.c_ulong] * 4
 
 
@@ -27,7 +27,7 @@ def require(layer, result):
 
 
 def close_from(lowest):
-    if libc.syscall(CLOSE_RANGE, lowest, 0x7FFFFFFF, 0) < 0:
+    if libc.syscall(CLOSE_RANGE, lowest, 0x7FFFFFFF, 0, 0) < 0:
         os.closerange(lowest, 1 << 16)
 
 
@@ -40,12 +40,18 @@ class Zygote:
 
     It is the first process of its pid namespace: no signal from in there ends it, and it ends all that is left of a program."""
 
-    def __init__(self, setup, ruleset, run):
+    # The rings of all zygotes, which only the server holds.
+    rings = []
+
+    def __init__(self, setup, ruleset, run, pages):
         self.layers = set(setup["layers"])
         self.namespaces = setup["namespaces"]
         self.private = setup["private"]
         self.run = run
         self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ring = made_ring()
+        if ring is not None:
+            self.rings.append(ring)
         if "pid" in self.layers:
             require("pid", libc.unshare(NEWPID))
         zygote = os.fork()
@@ -57,6 +63,10 @@ class Zygote:
                 os.close(own)
             return
         self.control = theirs
+        if ring is not None:
+            pin(ring, pages)
+        for ring in self.rings:
+            os.close(ring)
         try:
             self.confine(setup, ruleset)
         except Layer as error:
@@ -79,7 +89,7 @@ class Zygote:
         if self.layers & {"privileges", "landlock", "seccomp"}:
             require("privileges", libc.prctl(SET_NO_NEW_PRIVS, 1, 0, 0, 0))
         if "landlock" in self.layers:
-            require("landlock", libc.syscall(LANDLOCK_RESTRICT_SELF, ruleset, 0, 0))
+            require("landlock", libc.syscall(LANDLOCK_RESTRICT_SELF, ruleset, 0, 0, 0))
         if "privileges" in self.layers:
             for capability in range(64 if self.namespaces else 0):
                 if libc.prctl(CAPBSET_DROP, capability, 0, 0, 0) < 0:
@@ -195,12 +205,13 @@ def both():
 
 
 class Server:
-    def __init__(self, setup, ruleset):
+    def __init__(self, setup, ruleset, pages):
         self.layers = set(setup["layers"])
         self.private = setup["private"].encode()
         self.null = os.open("/dev/null", os.O_RDWR)
-        self.candidate = Zygote(setup, ruleset, candidate).control
-        self.checker = Zygote(setup, ruleset, checker if "checker" in self.layers else both).control
+        runs = (candidate, checker if "checker" in self.layers else both)
+        zygotes = [Zygote(setup, ruleset, run, written) for run, written in zip(runs, pages)]
+        self.candidate, self.checker = [zygote.control for zygote in zygotes]
         for control in (self.candidate, self.checker):
             reply = control.recv(4096)
             if reply != b"ready":
@@ -293,11 +304,19 @@ def main():
     # Out of the host's process group and off its terminal: a signal to a group crosses pid namespaces.
     os.setsid()
     control = socket.socket(fileno=0)
-    message, (ruleset,), _, _ = receive(control, 1 << 16, 1)
+    message, (ruleset, proc), _, _ = receive(control, 1 << 16, 2)
     setup = json.loads(message)
     if "descriptors" in setup["layers"]:
-        os.closerange(3, ruleset)
-        close_from(ruleset + 1)
+        kept = sorted((ruleset, proc))
+        os.closerange(3, kept[0])
+        os.closerange(kept[0] + 1, kept[1])
+        close_from(kept[1] + 1)
+    if setup["processor"] is not None:
+        try:
+            os.sched_setaffinity(0, {setup["processor"]})
+        except OSError:
+            # It may not be used any more. On any processor the results are the same.
+            pass
     sys.path[:] = [place for place in sys.path if place.startswith("/")]
     # The same random numbers in every process: without its hook, which would seed each from the system.
     register, os.register_at_fork = os.register_at_fork, lambda **_: None
@@ -310,6 +329,11 @@ def main():
     gc.freeze()
     gc.disable()
     try:
+        pages = written_in_a_trial(proc)
+    except OSError:
+        pages = [(), ()]
+    os.close(proc)
+    try:
         if "pid" in setup["layers"]:
             # This server becomes the first process of a pid namespace: its end ends every process in it.
             require("pid", libc.unshare(NEWPID))
@@ -319,7 +343,7 @@ def main():
                 os.waitpid(server, 0)
                 os._exit(0)
             libc.prctl(PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        server = Server(setup, ruleset)
+        server = Server(setup, ruleset, pages)
     except Layer as error:
         control.send(str(error).encode())
         os._exit(1)

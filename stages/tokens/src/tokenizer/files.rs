@@ -47,7 +47,7 @@ pub fn write(spec: &Spec, learned: &Learned, output: &OutputTree) -> Result<Valu
             "merges": merges,
         },
     });
-    // Through the reference, which proves that it reads the file, and orders the vocabulary by id.
+    // Written by the reference, which proves that it can read the file, and orders the vocabulary by id.
     let reference: tokenizers::Tokenizer = serde_json::from_value(value.clone()).map_err(unreadable)?;
     let mut text = reference.to_string(true).map_err(unreadable)?;
     text.push('\n');
@@ -80,5 +80,5 @@ pub fn merges(tree: &InputTree) -> Option<Vec<String>> {
 }
 
 fn unreadable(error: impl std::fmt::Display) -> StageError {
-    StageError::new(format!("the learned tokenizer does not load in tokenizers: {error}"))
+    StageError::new(format!("the learned tokenizer cannot be loaded by tokenizers: {error}"))
 }

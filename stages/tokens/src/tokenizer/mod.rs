@@ -1,15 +1,15 @@
-//! The stage kind `tokenizer`: byte-level byte-pair encoding as GPT-2's, learned from a sample of the documents.
+//! The stage kind `tokenizer`: byte-level byte-pair encoding as in GPT-2, learned from a sample of the documents.
 //!
-//! The result equals that of `train_new_from_iterator` of transformers for GPT-2's tokenizer on the same documents: ids
-//! are the special tokens, then the 256 bytes in the order of their characters ([`crate::alphabet`]), then the merges
-//! in the order in which they were learned. Text is not normalised, a leading space is part of a word, and none is added.
+//! The result equals that of `train_new_from_iterator` of transformers for GPT-2's tokenizer on the same documents: ids are the special
+//! tokens, then the 256 bytes in the order of their characters ([`crate::alphabet`]), then the merges in the order in which they were
+//! learned. Text is not normalised. A leading space is part of a word; no space is added.
 //!
 //! Words are counted exactly ([`crate::word_counts`]); merges are learned from the most frequent of them, as many as
 //! fit into `word_bytes` ([`crate::merges`]). Memory depends on this setting, not on the size of the table.
 //!
-//! No token is longer than `max_token_length` bytes, which transformers' trainer does not bound by default: long runs of
-//! one character would take many ids, and the encoder's tables grow with the square of a token's length. The report contains the
-//! limit and the longest token.
+//! No token is longer than `max_token_length` bytes; transformers' trainer has no such limit by default. Without it, long runs of one
+//! character would use many ids, and the encoder's tables grow with the square of a token's length. The report contains the limit and the
+//! longest token.
 //!
 //! | file of `tokenizer` | read by |
 //! |---|---|
@@ -54,7 +54,7 @@ const REPORT_DOCUMENTS: u64 = 500;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Spec {
-    /// The number of ids: special tokens, the 256 bytes and the learned tokens. Fewer if the text has no more pairs to merge.
+    /// The number of ids: special tokens, the 256 bytes and the learned tokens. There are fewer if no pairs remain to merge.
     #[schemars(range(min = 257, max = 1 << 20))]
     pub vocabulary: u32,
     /// The number of documents to learn from, drawn with the run's seed; all if there are fewer.
@@ -168,7 +168,7 @@ fn check(spec: &Spec) -> Vec<Problem> {
     }
     for (index, token) in spec.special_tokens.iter().enumerate() {
         if words(token).nth(1).is_none() {
-            // A string of one word could be learned as an ordinary token, and text could then spell the special id.
+            // A string that is a single word could be learned as an ordinary token, and text could then contain the special id.
             let message = format!("text could spell '{token}' as an ordinary token");
             let problem = Problem::new(format!("special_tokens[{index}]"), message);
             problems.push(problem.hint("write it with brackets around a name, as <|name|>"));
@@ -181,7 +181,7 @@ fn check(spec: &Spec) -> Vec<Problem> {
 fn why_fewer(spec: &Spec, counted: &CountedWords, learned: &Learned) -> String {
     if (counted.len() as u64) < counted.distinct {
         let (kept, distinct, bytes) = (counted.len(), counted.distinct, spec.word_bytes);
-        format!("word_bytes = {bytes} keeps {kept} of {distinct} distinct words: raise it")
+        format!("word_bytes = {bytes} keeps only {kept} of {distinct} distinct words: raise it")
     } else if spec.min_frequency > 1 {
         format!("no remaining pair occurs min_frequency = {} times", spec.min_frequency)
     } else if learned.met_max_length {
@@ -205,7 +205,7 @@ fn run(spec: &Spec, context: &Context) -> Result<()> {
     let table = Table::open(context.inputs.tree("documents")?)?;
     if table.rows() == 0 {
         return Err(StageError::new("there are no documents to learn a tokenizer from")
-            .hint("the reports of the upstream stages say where documents were dropped"));
+            .hint("the reports of the upstream stages show where documents were dropped"));
     }
     let sizes = [spec.documents, spec.documents.min(REPORT_DOCUMENTS)];
     context.progress.start("choose documents", Unit::Rows, None);
@@ -220,7 +220,7 @@ fn run(spec: &Spec, context: &Context) -> Result<()> {
     for (id, byte) in (specials..).zip(alphabet::bytes()) {
         ids[usize::from(*byte)] = id;
     }
-    // The first merges change many places, the last ones few.
+    // The first merges change many positions, the last ones few.
     context.progress.start_uneven("learn merges", Unit::Merges, Some(spec.vocabulary.into()));
     let goal =
         Goal { vocabulary: spec.vocabulary, min_frequency: spec.min_frequency, max_length: spec.max_token_length };

@@ -6,10 +6,10 @@
 //! | characters, bytes per token | text divided by its tokens |
 //! | fertility | tokens per word of the splitter |
 //! | continued words | the share of words that take two tokens or more |
-//! | unused tokens | learned ids that no word of the training sample contains at the end: steps to longer tokens |
+//! | unused tokens | learned ids that no word of the training sample contains at the end: intermediate steps to longer tokens |
 //!
-//! The measures of `training` are exact over the words that were learned from; the measures of `sample` come from encoding whole
-//! documents, which are part of the training sample.
+//! The measures of `training` are exact over the words that were learned from. The measures of `sample` are computed by encoding whole
+//! documents, which belong to the training sample.
 
 use std::fmt::Write as _;
 use std::fs::File;
@@ -76,7 +76,7 @@ pub struct Training {
     pub distinct_words_kept: u64,
     /// The number of tokens of the kept words, with repetitions.
     pub tokens: u64,
-    /// The number of bytes per token of these words.
+    /// The number of bytes per token of the kept words.
     pub bytes_per_token: f64,
     /// The number of learned merges.
     pub merges: u64,
@@ -86,12 +86,12 @@ pub struct Training {
     pub longest_token: u64,
     /// Whether pairs were not merged because their token would be longer.
     pub met_max_token_length: bool,
-    /// The number of learned ids, and of bytes, that none of these words contains.
+    /// The number of learned ids and bytes that no kept word contains.
     pub unused_tokens: u64,
 }
 
 impl Training {
-    /// Creates the counts; `specials` ids come before those of the bytes.
+    /// Creates the counts; the ids of the `specials` special tokens come before those of the bytes.
     pub fn new(
         counted: &CountedWords,
         learned: &Learned,
@@ -172,7 +172,7 @@ pub struct Indentation {
 }
 
 impl Report {
-    /// `first` is the first learned id; `sample` are files of texts, each with its length (u64) before it.
+    /// Creates the report. `first` is the first learned id; `sample` contains files of texts, each preceded by its length (u64).
     pub fn new(tokenizer: &TextTokenizer, training: Training, first: u32, sample: &[PathBuf]) -> Result<Self> {
         let learned = || (first..tokenizer.vocabulary()).map(|id| tokenizer.token_bytes(id));
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();

@@ -1,4 +1,4 @@
-//! The keys and values of the tokens so far, a row at a time, stored as the kernel reads them.
+//! The keys and values of the tokens so far, one row at a time, in the layout that the kernel reads.
 //!
 //! A [`Segment`] contains consecutive tokens. The tokens of a prompt are one segment, which its completions share; the tokens of a completion are
 //! another. Memory: `8 · layers · tokens · width` bytes for each segment, reserved for all of its tokens at once.
@@ -58,7 +58,7 @@ impl Segment {
         self.tokens += tokens;
     }
 
-    /// Writes the key and the value `[heads · head width]` of the token `ahead` places after the counted ones.
+    /// Writes the key and the value `[heads · head width]` of the token at offset `ahead` after the counted ones.
     pub fn write(&mut self, layer: usize, ahead: usize, key: &[f32], value: &[f32]) {
         let Sizes { heads, head_width, .. } = self.sizes;
         let token = self.tokens + ahead;
@@ -89,7 +89,7 @@ impl Segment {
         }
     }
 
-    /// Adds the values of the first `weights.len()` tokens, each times its weight, to `sums`: 16 features from the panel's first.
+    /// Adds the values of the first `weights.len()` tokens, each times its weight, to `sums`: 16 features, from the first one of the panel.
     fn add_values(&self, layer: usize, head: usize, panel: usize, weights: &[f32], sums: &mut [Columns; 1]) {
         let values = &self.layers[layer].values;
         let panels = self.sizes.head_width.div_ceil(COLUMNS);
@@ -103,7 +103,7 @@ impl Segment {
 pub struct Sequence {
     /// The tokens of the prompt.
     pub prompt: Arc<Segment>,
-    /// The tokens after them.
+    /// The tokens after the prompt.
     pub own: Segment,
 }
 
@@ -114,7 +114,7 @@ impl Sequence {
     }
 }
 
-/// The tokens that a query attends to, in order: the first of each segment, with their number.
+/// The tokens that a query attends to, in order: the number of leading tokens of each segment.
 pub type Visible<'a> = [(&'a Segment, usize); 2];
 
 /// Attention of one query of one head: `softmax(query · keys / √(head width)) · values`, written to `y` `[head width]`.

@@ -1,8 +1,8 @@
-//! A matrix of weights, stored as the kernel reads it, and its product with rows.
+//! A matrix of weights in the layout that the kernel reads, and its product with rows.
 //!
-//! A panel is 16 columns of the matrix; its values lie in memory in the order in which they are read, so a product reads each weight
-//! once from memory and without a copy, whatever the number of rows. The last panel is filled with zeros. A panel is read in slices
-//! of 4 KiB, each of which is multiplied with all rows while the next one is fetched.
+//! A panel is 16 columns of the matrix. Its values are stored in the order in which they are read, so a product reads each weight once from
+//! memory and without a copy, whatever the number of rows. The last panel is padded with zeros. A panel is read in slices of 4 KiB, each of
+//! which is multiplied with all rows while the next slice is fetched.
 
 use rayon::prelude::*;
 
@@ -11,7 +11,7 @@ use super::tile::{COLUMNS, Columns, ROWS, add_product, prefetch};
 /// The number of positions of the inner dimension in a slice.
 const SLICE: usize = 64;
 
-/// The number of multiply-adds for which another thread pays off.
+/// The number of multiply-adds from which another thread is worthwhile.
 const WORTH_A_THREAD: usize = 1 << 17;
 
 /// A matrix `[inputs, outputs]` with a bias.
@@ -64,7 +64,7 @@ impl Matrix {
         }
     }
 
-    /// Returns `x` `[rows, inputs]` times the matrix plus the bias, `[rows, outputs]`, after `then` was applied to it (by parts).
+    /// Returns `x` `[rows, inputs]` times the matrix plus the bias, `[rows, outputs]`, after applying `then` to it (in parts).
     pub fn product(&self, x: &[f32], then: impl Fn(&mut [f32]) + Sync) -> Vec<f32> {
         let rows = x.len() / self.inputs;
         let blocks = interleaved(x, self.inputs);
@@ -114,7 +114,7 @@ fn interleaved(x: &[f32], inputs: usize) -> Vec<(usize, Vec<f32>)> {
     (0..blocks).map(block).collect()
 }
 
-/// Adds the products of all blocks with a slice of 16 columns from the place `start`, and fetches `next` meanwhile.
+/// Adds the products of all blocks with a slice of 16 columns from position `start`, and fetches `next` meanwhile.
 fn add_slice(
     blocks: &[(usize, Vec<f32>)],
     start: usize,
@@ -122,7 +122,7 @@ fn add_slice(
     next: &[Columns],
     mut results: &mut [Columns],
 ) {
-    // With one block all time is spent on reading, which the processor foresees by itself.
+    // With a single block, all time is spent on reading, and the processor prefetches by itself.
     let mut parts = next.chunks(SLICE.div_ceil(blocks.len())).skip(usize::from(blocks.len() == 1));
     for (count, block) in blocks {
         prefetch(parts.next().unwrap_or_default());
@@ -132,7 +132,7 @@ fn add_slice(
     }
 }
 
-/// Adds the product of a block, of as many rows as there are results, and 16 columns to the results.
+/// Adds the product of a block with 16 columns to the results; the block has as many rows as there are results.
 fn add_block(block: &[f32], columns: &[Columns], results: &mut [Columns]) {
     fn exact<const R: usize>(block: &[f32], columns: &[Columns], results: &mut [Columns]) {
         if let Some(results) = results.first_chunk_mut::<R>() {

@@ -1,16 +1,15 @@
 //! The forward pass of generation on the CPU.
 //!
-//! It computes what [`Gpt2`] does, in `f32`, for a few rows at a time. Burn's products are made for many rows: with one, or with sixteen, most
-//! of their time is spent on copying weights. Here weights are stored once in the order in which they are read
-//! ([`matrix`]), and so are keys and values ([`cache`]).
+//! It computes the same as [`Gpt2`], in `f32`, for a few rows at a time. Burn's matrix products are optimised for many rows: for 1 to 16
+//! rows, they spend most of the time copying weights. Here weights ([`matrix`]), keys and values ([`cache`]) are stored once, in the order
+//! in which they are read.
 //!
-//! All sums have a fixed order, whatever the number of rows, threads or cached tokens, and each row is computed by itself: the
-//! logits of a token are the same bits whether it is read with its prompt or generated, alone or in a batch, and on any
-//! processor.
+//! All sums have a fixed order, whatever the number of rows, threads or cached tokens, and each row is computed independently: the logits
+//! of a token have the same bits whether it is read with its prompt or generated, alone or in a batch, and on any processor.
 //!
 //! | module | contents |
 //! |---|---|
-//! | [`tile`] | the kernel of all products |
+//! | [`tile`] | the kernel of all matrix products |
 //! | [`matrix`] | weights |
 //! | [`cache`] | the keys and values of the tokens so far, and attention over them |
 
@@ -36,7 +35,7 @@ use crate::parameters::host_values;
 /// The weights of a model, in the order in which they are read.
 pub struct CpuModel {
     sizes: Sizes,
-    /// The token embedding as the output head: a column is a token.
+    /// The token embedding as the output head: one column per token.
     tokens: Matrix,
     /// `[positions, width]`.
     positions: Vec<f32>,
@@ -128,7 +127,7 @@ impl CpuModel {
         self.sizes.heads * self.sizes.head_width
     }
 
-    /// The embedding `[rows, width]` of ids at positions.
+    /// Returns the embedding `[rows, width]` of ids at positions.
     fn embedded(&self, tokens: impl ExactSizeIterator<Item = (u32, usize)>) -> Vec<f32> {
         let width = self.width();
         let mut x = vec![0.0; tokens.len() * width];
@@ -139,7 +138,7 @@ impl CpuModel {
         x
     }
 
-    /// The features `[rows, width]` before the last layer norm.
+    /// Returns the features `[rows, width]` before the last layer norm.
     fn forward(&self, mut x: Vec<f32>, tokens: &mut Tokens<'_>, cancel: &Cancel) -> Result<Vec<f32>> {
         let width = self.width();
         for (layer, block) in self.blocks.iter().enumerate() {
@@ -156,7 +155,7 @@ impl CpuModel {
         Ok(x)
     }
 
-    /// Attention `[rows, width]` of the queries in `split` `[rows, 3 · width]`.
+    /// Returns the attention `[rows, width]` of the queries in `split` `[rows, 3 · width]`.
     fn attended(&self, layer: usize, split: &[f32], tokens: &Tokens<'_>) -> Vec<f32> {
         let (width, Sizes { heads, head_width, .. }) = (self.width(), self.sizes);
         let mut y = vec![0.0; split.len() / 3];
@@ -168,7 +167,7 @@ impl CpuModel {
         y
     }
 
-    /// The logits `[rows, vocabulary]` of features `[rows, width]`.
+    /// Returns the logits `[rows, vocabulary]` of features `[rows, width]`.
     fn logits(&self, x: &[f32]) -> Vec<f32> {
         self.tokens.product(&self.last.of_rows(x), |_| {})
     }
@@ -188,7 +187,7 @@ impl Tokens<'_> {
         }
     }
 
-    /// Returns the tokens that a row attends to: those up to its own.
+    /// Returns the tokens that a row attends to: all tokens up to its own.
     fn visible(&self, row: usize) -> cache::Visible<'_> {
         match self {
             Self::Prompt(segment) => [(segment, row + 1), (segment, 0)],

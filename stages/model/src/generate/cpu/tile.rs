@@ -1,4 +1,4 @@
-//! The kernel of all products: a few rows times 16 columns.
+//! The kernel of all matrix products: a few rows times 16 columns.
 //!
 //! Each result is one sum over the inner dimension, in order, by fused multiply-adds. So its bits depend on its row and its
 //! column alone: not on the number of rows, not on threads, not on the processor. The function is written once, portably, and
@@ -39,8 +39,8 @@ fn avx2<const R: usize>(left: &[[f32; R]], right: &[Columns], sums: &mut [Column
     portable(left, right, sums);
 }
 
-/// Adds the product of `R` rows and 16 columns to `sums`: `left` has for each place of the inner dimension the value of each row, and
-/// `right` those of the columns. The shorter of the two ends the sum.
+/// Adds the product of `R` rows and 16 columns to `sums`: for each position of the inner dimension, `left` has the values of the rows, and
+/// `right` those of the columns. The shorter of the two limits the sum.
 pub fn add_product<const R: usize>(left: &[[f32; R]], right: &[Columns], sums: &mut [Columns; R]) {
     #[cfg(target_arch = "x86_64")]
     if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
@@ -56,7 +56,7 @@ pub fn add_product<const R: usize>(left: &[[f32; R]], right: &[Columns], sums: &
     portable(left, right, sums);
 }
 
-/// Asks the processor to fetch these values into its cache, where it can be asked.
+/// Asks the processor to fetch the given values into its cache, if it supports that.
 #[inline(always)]
 pub fn prefetch(columns: &[Columns]) {
     #[cfg(target_arch = "x86_64")]
