@@ -108,7 +108,7 @@ fn check_tokenizer(train: &PackedTokens, tokenizer: &TextTokenizer) -> Result<()
         return Ok(());
     }
     Err(StageError::new(format!(
-        "the tokens were packed with another tokenizer: {vocabulary} ids, end-of-text {end_of_text}, where the input \
+        "the tokens were packed with another tokenizer: {vocabulary} ids, end-of-text {end_of_text}, but the input \
          'tokenizer' has {} ids, end-of-text {}",
         tokenizer.vocabulary(),
         tokenizer.end_of_text()
@@ -117,7 +117,7 @@ fn check_tokenizer(train: &PackedTokens, tokenizer: &TextTokenizer) -> Result<()
 }
 
 fn check_tokens(train: &PackedTokens, valid: Option<&PackedTokens>) -> Result<()> {
-    let hint = "a longer text, a larger share of it, or a shorter sequence_length in the pack stage";
+    let hint = "a larger input, a larger share of it, or a shorter sequence_length in the pack stage";
     if train.sequences() == 0 {
         return Err(StageError::new("the training tokens contain no sequence").hint(hint));
     }
@@ -131,7 +131,7 @@ fn check_tokens(train: &PackedTokens, valid: Option<&PackedTokens>) -> Result<()
     let Some(valid) = valid else { return Ok(()) };
     if valid.sequences() == 0 {
         return Err(StageError::new("the validation tokens contain no sequence").hint(
-            "leave the input 'valid' out, or raise fraction in the split stage or lower sequence_length in the pack stage",
+            "disconnect the input 'valid', raise fraction in the split stage, or lower sequence_length in the pack stage",
         ));
     }
     let (one, other) = ((train.vocabulary(), train.end_of_text()), (valid.vocabulary(), valid.end_of_text()));
@@ -143,7 +143,7 @@ fn check_tokens(train: &PackedTokens, valid: Option<&PackedTokens>) -> Result<()
             train.vocabulary(),
             train.sequence_length()
         ))
-        .hint("take both from one pack stage"));
+        .hint("connect both to the same pack stage"));
     }
     Ok(())
 }

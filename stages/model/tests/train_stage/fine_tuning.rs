@@ -109,7 +109,7 @@ fn a_resized_vocabulary_has_new_rows_at_the_mean_and_keeps_the_others() {
     harness.connect("tokenizer", &more).connect("init", &first["model"]);
     harness.connect("train", &tokens(folder.path(), "more", BYTES + 3, 40));
     let (message, hint) = failure(harness.run::<Train>(unchanged(json!({}))));
-    assert_eq!(message, "the model of 'init' has a vocabulary of 257, the tokens one of 260");
+    assert_eq!(message, "the model of 'init' has a vocabulary of 257, but the tokens have one of 260");
     assert!(hint.ends_with("or set resize_vocabulary if the other one extends it"), "{hint}");
     let outputs = harness.run::<Train>(unchanged(json!({ "resize_vocabulary": true }))).unwrap();
     let after = values(&outputs["model"]);
