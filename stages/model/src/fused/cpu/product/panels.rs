@@ -55,8 +55,8 @@ impl Panels {
         for first in (0..left.rows).step_by(ROWS) {
             let count = ROWS.min(left.rows - first);
             let rows = left.part(first..first + count, 0..left.columns);
-            let rows = match count == ROWS && rows.column == 1 {
-                true => Rows { values: rows.values, row: rows.row, place: 1 },
+            let rows = match count == ROWS && (rows.column == 1 || rows.row == 1) {
+                true => Rows { values: rows.values, row: rows.row, place: rows.column },
                 false => interleaved(rows, scratch),
             };
             for (number, panel) in self.values.chunks_exact(self.inner.max(1)).enumerate() {
@@ -88,22 +88,12 @@ impl Panels {
     }
 }
 
-/// Copies at most 12 rows to `scratch`, place by place, with zeros for those that are missing.
+/// Copies less than 12 rows, or rows without order, to `scratch`, place by place, with zeros for those that are missing.
 fn interleaved<'a>(rows: Matrix<'_>, scratch: &'a mut Vec<f32>) -> Rows<'a> {
     scratch.resize(rows.columns * ROWS, 0.0);
-    let places = scratch.as_chunks_mut::<ROWS>().0;
-    match (rows.row, rows.rows) {
-        (1, ROWS) => {
-            for (place, values) in places.iter_mut().enumerate() {
-                values.copy_from_slice(&rows.values[place * rows.column..][..ROWS]);
-            }
-        }
-        (_, count) => {
-            for (place, values) in places.iter_mut().enumerate() {
-                for (row, value) in values.iter_mut().enumerate() {
-                    *value = if row < count { rows.values[row * rows.row + place * rows.column] } else { 0.0 };
-                }
-            }
+    for (place, values) in scratch.as_chunks_mut::<ROWS>().0.iter_mut().enumerate() {
+        for (row, value) in values.iter_mut().enumerate() {
+            *value = if row < rows.rows { rows.values[row * rows.row + place * rows.column] } else { 0.0 };
         }
     }
     Rows { values: scratch, row: 1, place: ROWS }
