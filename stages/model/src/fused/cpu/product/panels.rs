@@ -46,10 +46,10 @@ impl Panels {
     /// product to `out`, or adds it. `scratch` is memory to use.
     ///
     /// # Panics
-    /// Panics if the sizes do not match.
-    pub fn multiply(&self, left: Matrix<'_>, out: Target<'_>, add: bool, scratch: &mut Vec<f32>) {
+    /// Panics if the sizes do not match, or the inner one is 0.
+    pub fn multiply(&self, left: Matrix<'_>, out: &mut Target<'_>, add: bool, scratch: &mut Vec<f32>) {
         assert!(
-            left.columns <= self.inner && out.columns <= self.columns && left.rows == out.rows,
+            0 < self.inner && left.columns <= self.inner && out.columns <= self.columns && left.rows == out.rows,
             "sizes of a product differ"
         );
         for first in (0..left.rows).step_by(ROWS) {
@@ -59,18 +59,18 @@ impl Panels {
                 true => Rows { values: rows.values, row: rows.row, place: rows.column },
                 false => interleaved(rows, scratch),
             };
-            for (number, panel) in self.values.chunks_exact(self.inner.max(1)).enumerate() {
+            for (number, panel) in self.values.chunks_exact(self.inner).enumerate() {
                 let column = number * COLUMNS;
                 if column >= out.columns {
                     break;
                 }
                 let columns = column..out.columns.min(column + COLUMNS);
                 let whole = (count, columns.len()) == (ROWS, COLUMNS);
-                // SAFETY: the other parts are used before or after this one.
+                // SAFETY: `out` is borrowed exclusively, and its other parts are used before or after this one.
                 let mut out = unsafe { out.part(first..first + count, columns) };
                 let panel = &panel[..left.columns];
                 if whole {
-                    // SAFETY: the part has 12 rows of 32 values, which are written if they are to be added to.
+                    // SAFETY: the part has 12 rows of 32 values, of which it has exclusive use.
                     unsafe { kernel::multiply(rows, panel, out.start, out.stride, add) };
                     continue;
                 }
