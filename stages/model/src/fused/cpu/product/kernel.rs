@@ -102,9 +102,8 @@ mod x86 {
                     let first = start.add(3 * four * rows.row + place * rows.place);
                     for row in 0..3 {
                         let factor = _mm512_set1_ps(*first.add(row * rows.row));
-                        for part in 0..PARTS {
-                            let sum = &mut sums[3 * four + row][part];
-                            *sum = _mm512_fmadd_ps(factor, columns[part], *sum);
+                        for (sum, columns) in sums[3 * four + row].iter_mut().zip(columns) {
+                            *sum = _mm512_fmadd_ps(factor, columns, *sum);
                         }
                     }
                 }
