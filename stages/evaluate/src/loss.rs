@@ -9,6 +9,7 @@ use contract::{
     ConflictText, Context, Inferred, InputFacts, InputTree, Needs, PortType, Ports, Problem, Result, Stage, StageError,
     Unit,
 };
+use model::fused::memory::Reuse;
 use model::folder::ModelFolder;
 use model::train::head::LOGITS;
 use model::{Gpt2, Gpt2Config};
@@ -192,6 +193,8 @@ fn measure(
     let bytes = |id: u32| (id != tokenizer.end_of_text()).then(|| tokenizer.token_bytes(id).len() as u64);
     let mut tally = Tally::default();
     let mut ids = Vec::with_capacity(spec.batch.min(sequences) * length);
+    // The tensors of a batch are as large as those of the one before.
+    let _memory = Reuse::begin();
     for first in (0..sequences).step_by(spec.batch) {
         context.cancel.check()?;
         ids.clear();

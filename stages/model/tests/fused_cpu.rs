@@ -118,7 +118,7 @@ fn a_product_writes_nothing_beside_its_target() {
     let mut out = vec![9.0; 13 * 40 - 7];
     let mut panels = product::Panels::default();
     panels.pack(Matrix::new(&right, 7, 33));
-    panels.multiply(Matrix::new(&left, 13, 7), Target::new(&mut out, 13, 33, 40), false, &mut Vec::new());
+    panels.multiply(Matrix::new(&left, 13, 7), &mut Target::new(&mut out, 13, 33, 40), false, &mut Vec::new());
     let expected = multiplied(&wide(&left), &wide(&right), [13, 7, 33]);
     for (row, values) in out.chunks(40).enumerate() {
         near("row", &values[..33], &expected[row * 33..][..33], 1e-5);

@@ -102,22 +102,26 @@ impl<'a> Run<'a> {
     /// Trains to the last step, and writes the outputs.
     pub fn finish(mut self) -> Result<()> {
         let (from, start) = (self.done, Instant::now());
-        // A run that was interrupted during a validation saved the update before it.
-        self.validate_when_due()?;
-        while self.done < self.spec.steps {
-            match self.step() {
-                Err(StageError::Interrupted) => {
-                    self.save()?;
-                    return Err(StageError::Interrupted);
-                }
-                other => other?,
-            }
+        let trained = self.steps();
+        if matches!(trained, Err(StageError::Interrupted)) {
+            self.save()?;
         }
+        trained?;
         self.measured()?;
         let tokens = (self.done - from) * self.tokens_a_step();
         self.tell_the_end(tokens as f64 / start.elapsed().as_secs_f64());
         self.write_model().map_err(|error| self.at_step(error))?;
         self.write_metrics()
+    }
+
+    /// Makes the updates that are left.
+    fn steps(&mut self) -> Result<()> {
+        // A run that was interrupted during a validation saved the update before it.
+        self.validate_when_due()?;
+        while self.done < self.spec.steps {
+            self.step()?;
+        }
+        Ok(())
     }
 
     /// Makes one update, then logs, validates and saves if these are due.

@@ -74,7 +74,7 @@ fn asked_to_stop_it_saves_where_it_is() {
     assert_eq!(checkpoints(&scratch), folders);
     assert_eq!(harness.progress.earlier_seconds(), found.seconds, "its time is part of the build's");
     let again = Kind::of::<Train>().parse(settings).unwrap().checkpoint(&scratch).unwrap();
-    assert!(again.seconds > found.seconds, "both runs count");
+    assert!(again.seconds > found.seconds, "both runs count: {found:?}, then {again:?}");
 }
 
 #[test]

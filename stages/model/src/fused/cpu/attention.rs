@@ -94,11 +94,11 @@ pub fn forward(sizes: Sizes, joined: &[f32], y: &mut [f32], sums: &mut [f32]) {
             }
             let shares = Matrix::spaced(&scratch.scores, tile.len(), places, sizes.stride());
             // SAFETY: the rows of a sequence and the columns of a head belong to this task alone.
-            let y = unsafe {
+            let mut y = unsafe {
                 let rows = sequence * tokens + tile.start..sequence * tokens + tile.end;
                 y.part(rows, head * head_width..(head + 1) * head_width)
             };
-            scratch.values.multiply(shares, y, false, &mut scratch.rows);
+            scratch.values.multiply(shares, &mut y, false, &mut scratch.rows);
         }
     });
 }
@@ -146,9 +146,9 @@ pub fn backward(sizes: Sizes, joined: &[f32], [y, dy]: [&[f32]; 2], sums: &[f32]
             let by_scores = Matrix::spaced(&scratch.by_scores, tile.len(), places, sizes.stride());
             scratch.slopes.pack(dy);
             scratch.queries.pack(query);
-            keys.multiply(by_scores, by(0, tile.clone()), false, &mut scratch.rows);
-            scratch.queries.multiply(by_scores.transposed(), by(1, 0..places), add, &mut scratch.rows);
-            scratch.slopes.multiply(shares.transposed(), by(2, 0..places), add, &mut scratch.rows);
+            keys.multiply(by_scores, &mut by(0, tile.clone()), false, &mut scratch.rows);
+            scratch.queries.multiply(by_scores.transposed(), &mut by(1, 0..places), add, &mut scratch.rows);
+            scratch.slopes.multiply(shares.transposed(), &mut by(2, 0..places), add, &mut scratch.rows);
         }
     });
 }
@@ -160,6 +160,6 @@ fn scores(sizes: Sizes, query: Matrix<'_>, places: usize, scratch: &mut Scratch)
 }
 
 /// Calls a function with the rows of scores as a target.
-fn target(scores: &mut [f32], sizes: Sizes, rows: usize, places: usize, write: impl FnOnce(Target<'_>)) {
-    write(Target::new(scores, rows, places, sizes.stride()));
+fn target(scores: &mut [f32], sizes: Sizes, rows: usize, places: usize, write: impl FnOnce(&mut Target<'_>)) {
+    write(&mut Target::new(scores, rows, places, sizes.stride()));
 }

@@ -53,19 +53,27 @@ pub unsafe fn multiply(rows: Rows<'_>, columns: &[Columns], out: *mut f32, strid
 /// # Safety
 /// See [`multiply`].
 unsafe fn portable(rows: Rows<'_>, columns: &[Columns], out: *mut f32, stride: usize, add: bool) {
-    for row in 0..ROWS {
-        let mut sums = [0f32; COLUMNS];
-        for (place, columns) in columns.iter().enumerate() {
-            let factor = rows.values[row * rows.row + place * rows.place];
-            for (sum, value) in sums.iter_mut().zip(columns) {
-                *sum = factor.mul_add(*value, *sum);
+    // Parts whose sums fit in 16 registers of four values.
+    const PART: [usize; 2] = [4, 16];
+    for first in (0..ROWS).step_by(PART[0]) {
+        for start in (0..COLUMNS).step_by(PART[1]) {
+            let mut sums = [[0f32; PART[1]]; PART[0]];
+            for (place, columns) in columns.iter().enumerate() {
+                for (row, sums) in sums.iter_mut().enumerate() {
+                    let factor = rows.values[(first + row) * rows.row + place * rows.place];
+                    for (sum, value) in sums.iter_mut().zip(&columns[start..start + PART[1]]) {
+                        *sum = factor.mul_add(*value, *sum);
+                    }
+                }
             }
-        }
-        for (column, sum) in sums.iter().enumerate() {
-            // SAFETY: the row and the column are within those of `out`.
-            unsafe {
-                let place = out.add(row * stride + column);
-                *place = if add { *place + sum } else { *sum };
+            for (row, sums) in sums.iter().enumerate() {
+                for (column, sum) in sums.iter().enumerate() {
+                    // SAFETY: the row and the column are within those of `out`.
+                    unsafe {
+                        let place = out.add((first + row) * stride + start + column);
+                        *place = if add { *place + sum } else { *sum };
+                    }
+                }
             }
         }
     }
@@ -94,9 +102,8 @@ mod x86 {
                     let first = start.add(3 * four * rows.row + place * rows.place);
                     for row in 0..3 {
                         let factor = _mm512_set1_ps(*first.add(row * rows.row));
-                        for part in 0..PARTS {
-                            let sum = &mut sums[3 * four + row][part];
-                            *sum = _mm512_fmadd_ps(factor, columns[part], *sum);
+                        for (sum, columns) in sums[3 * four + row].iter_mut().zip(columns) {
+                            *sum = _mm512_fmadd_ps(factor, columns, *sum);
                         }
                     }
                 }

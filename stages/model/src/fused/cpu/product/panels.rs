@@ -46,31 +46,31 @@ impl Panels {
     /// product to `out`, or adds it. `scratch` is memory to use.
     ///
     /// # Panics
-    /// Panics if the sizes do not match.
-    pub fn multiply(&self, left: Matrix<'_>, out: Target<'_>, add: bool, scratch: &mut Vec<f32>) {
+    /// Panics if the sizes do not match, or the inner one is 0.
+    pub fn multiply(&self, left: Matrix<'_>, out: &mut Target<'_>, add: bool, scratch: &mut Vec<f32>) {
         assert!(
-            left.columns <= self.inner && out.columns <= self.columns && left.rows == out.rows,
+            0 < self.inner && left.columns <= self.inner && out.columns <= self.columns && left.rows == out.rows,
             "sizes of a product differ"
         );
         for first in (0..left.rows).step_by(ROWS) {
             let count = ROWS.min(left.rows - first);
             let rows = left.part(first..first + count, 0..left.columns);
-            let rows = match count == ROWS && rows.column == 1 {
-                true => Rows { values: rows.values, row: rows.row, place: 1 },
+            let rows = match count == ROWS && (rows.column == 1 || rows.row == 1) {
+                true => Rows { values: rows.values, row: rows.row, place: rows.column },
                 false => interleaved(rows, scratch),
             };
-            for (number, panel) in self.values.chunks_exact(self.inner.max(1)).enumerate() {
+            for (number, panel) in self.values.chunks_exact(self.inner).enumerate() {
                 let column = number * COLUMNS;
                 if column >= out.columns {
                     break;
                 }
                 let columns = column..out.columns.min(column + COLUMNS);
                 let whole = (count, columns.len()) == (ROWS, COLUMNS);
-                // SAFETY: the other parts are used before or after this one.
+                // SAFETY: `out` is borrowed exclusively, and its other parts are used before or after this one.
                 let mut out = unsafe { out.part(first..first + count, columns) };
                 let panel = &panel[..left.columns];
                 if whole {
-                    // SAFETY: the part has 12 rows of 32 values, which are written if they are to be added to.
+                    // SAFETY: the part has 12 rows of 32 values, of which it has exclusive use.
                     unsafe { kernel::multiply(rows, panel, out.start, out.stride, add) };
                     continue;
                 }
@@ -88,22 +88,12 @@ impl Panels {
     }
 }
 
-/// Copies at most 12 rows to `scratch`, place by place, with zeros for those that are missing.
+/// Copies less than 12 rows, or rows without order, to `scratch`, place by place, with zeros for those that are missing.
 fn interleaved<'a>(rows: Matrix<'_>, scratch: &'a mut Vec<f32>) -> Rows<'a> {
     scratch.resize(rows.columns * ROWS, 0.0);
-    let places = scratch.as_chunks_mut::<ROWS>().0;
-    match (rows.row, rows.rows) {
-        (1, ROWS) => {
-            for (place, values) in places.iter_mut().enumerate() {
-                values.copy_from_slice(&rows.values[place * rows.column..][..ROWS]);
-            }
-        }
-        (_, count) => {
-            for (place, values) in places.iter_mut().enumerate() {
-                for (row, value) in values.iter_mut().enumerate() {
-                    *value = if row < count { rows.values[row * rows.row + place * rows.column] } else { 0.0 };
-                }
-            }
+    for (place, values) in scratch.as_chunks_mut::<ROWS>().0.iter_mut().enumerate() {
+        for (row, value) in values.iter_mut().enumerate() {
+            *value = if row < rows.rows { rows.values[row * rows.row + place * rows.column] } else { 0.0 };
         }
     }
     Rows { values: scratch, row: 1, place: ROWS }
