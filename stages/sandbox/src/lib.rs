@@ -94,9 +94,9 @@ mod settings;
 mod verdict;
 
 #[cfg(target_os = "linux")]
-pub use linux::{CommandSandbox, Sandbox, Supervisor};
+pub use linux::{CommandSandbox, Sandbox, Supervisor, python_version};
 #[cfg(not(target_os = "linux"))]
-pub use other::{CommandSandbox, Sandbox, Supervisor};
+pub use other::{CommandSandbox, Sandbox, Supervisor, python_version};
 
 /// The revision of the sandbox, which changes whenever the verdict of a program may change. Verdicts cached under another revision are invalid.
 pub const REVISION: u32 = 4;

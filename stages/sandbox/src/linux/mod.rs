@@ -28,7 +28,7 @@ use self::{
     root::Root,
     slot::{Slot, Unstarted},
 };
-pub use self::{command::CommandSandbox, supervisor::Supervisor};
+pub use self::{command::CommandSandbox, python::python_version, supervisor::Supervisor};
 use crate::{Broken, Layer, Limits, Missing, Program, Settings, Unavailable, Verdict};
 
 /// The configuration with which every slot is started.

@@ -134,9 +134,13 @@ impl Slot {
         drop(command);
         let child = spawned.map_err(|error| {
             let mut step = [0];
-            match steps.read(&mut step) {
-                Ok(1) => Unstarted::Layers(step::missing(step[0], &plan.layers, &error.to_string())),
-                _ => Broken::System { action: "cannot start the interpreter", error }.into(),
+            let missing = match steps.read(&mut step) {
+                Ok(1) => step::missing(step[0], &plan.layers, &error),
+                _ => Vec::new(),
+            };
+            match missing.is_empty() {
+                true => Broken::System { action: "cannot start the interpreter", error }.into(),
+                false => Unstarted::Layers(missing),
             }
         })?;
         let limited = plan.layers.contains(&Layer::Limits);
@@ -397,11 +401,13 @@ fn judge(nonce: &str, line: &[u8], status: i32) -> Result<Verdict, Broken> {
     }
 }
 
-/// Splits `layer: reason`.
+/// Reads `layer: number of the error: reason`; `None` if it is something else, or an error that may pass.
 fn missing(text: &str) -> Option<Missing> {
-    let (name, reason) = text.split_once(": ")?;
+    let (name, rest) = text.split_once(": ")?;
+    let (number, reason) = rest.split_once(": ")?;
     let layer = Layer::ALL.into_iter().find(|layer| layer.name() == name)?;
-    Some(Missing { layer, reason: reason.to_owned() })
+    let error = std::io::Error::from_raw_os_error(number.parse().ok()?);
+    step::is_refusal(&error).then(|| Missing { layer, reason: reason.to_owned() })
 }
 
 /// The bytes that were read from a pipe, without waiting.
@@ -473,4 +479,18 @@ fn nonce() -> Result<String, Broken> {
         .and_then(|mut source| source.read_exact(&mut bytes))
         .map_err(Broken::system("cannot read /dev/urandom"))?;
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_refusal_by_the_kernel_is_a_missing_layer() {
+        let refused = missing("seccomp: 22: Invalid argument").unwrap();
+        assert_eq!((refused.layer, refused.reason.as_str()), (Layer::Seccomp, "Invalid argument"));
+        assert_eq!(missing("pid: 12: Cannot allocate memory"), None);
+        assert_eq!(missing("nothing: 1: Operation not permitted"), None);
+        assert_eq!(missing("seccomp: Invalid argument"), None);
+    }
 }

@@ -90,7 +90,7 @@ impl Supervisor {
     pub fn missing(&mut self, error: &io::Error) -> Vec<Missing> {
         let mut failed = [0];
         match self.steps.read(&mut failed) {
-            Ok(1) => step::missing(failed[0], &self.layers, &error.to_string()),
+            Ok(1) => step::missing(failed[0], &self.layers, error),
             _ => Vec::new(),
         }
     }

@@ -17,12 +17,13 @@ libc.prctl.argtypes = [ctypes.c_int] + [ctypes.c_ulong] * 4
 
 
 class Layer(Exception):
-    """A layer that the kernel refuses."""
+    """A layer that cannot be applied: its name, the number of the kernel's error and its text."""
 
 
 def require(layer, result):
     if result < 0:
-        raise Layer(layer + ": " + os.strerror(ctypes.get_errno()))
+        number = ctypes.get_errno()
+        raise Layer("%s: %d: %s" % (layer, number, os.strerror(number)))
     return result
 
 
