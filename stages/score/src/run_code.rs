@@ -225,6 +225,7 @@ impl Stage for RunCode {
     fn run(spec: &Spec, exec: &Exec, context: &Context) -> Result<()> {
         let options = spec.options(exec, context.resources.threads);
         let sandbox = exec.sandbox(&options)?;
+        interpreter::check(&sandbox, &context.machine_facts)?;
         let problems = problems::read_tree(context.inputs.tree("problems")?)?;
         let location = &context.inputs.tree("samples")?.required(SAMPLES)?.location;
         let samples = samples::read(location, Path::new(SAMPLES), &problems)?;

@@ -328,3 +328,19 @@ fn a_machine_without_python_fails_the_stage_or_skips_it() {
     let skipped = files.harness("skipped").run::<RunCode>(settings(true)).unwrap_err();
     assert!(matches!(&skipped, StageError::Skipped(reason) if reason.contains("/nowhere/python3")), "{skipped}");
 }
+
+#[test]
+fn an_interpreter_that_was_replaced_after_the_plan_fails_the_stage() {
+    if !has_sandbox() {
+        return;
+    }
+    let files = Files::new(1);
+    // It replies with an earlier version to the plan, and is the real one in the sandbox.
+    let python = files.folder.path().join("python3");
+    let script = "#!/bin/sh\ncase \"$5\" in *%d.%d.%d*) echo 3.1.1 ;; *) exec python3 \"$@\" ;; esac\n";
+    std::fs::write(&python, script).unwrap();
+    std::fs::set_permissions(&python, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let settings = json!({"python": python.to_str().unwrap(), "optional": true});
+    let failed = files.harness("replaced").run::<RunCode>(settings).unwrap_err().to_string();
+    assert!(failed.contains("but it had version 3.1.1 when the key of the stage was computed"), "{failed}");
+}
