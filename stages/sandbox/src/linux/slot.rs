@@ -105,6 +105,8 @@ pub(super) struct Slot {
     control: OwnedFd,
     /// Whether the limits are enforced; the limit of elapsed time always is.
     limited: bool,
+    /// Whether the tests run in a process of their own.
+    is_checked: bool,
     /// The server, its parent and the zygotes: all other processes below belong to a program.
     resident: BTreeSet<u32>,
     /// Held as long as the slot is there.
@@ -144,9 +146,10 @@ impl Slot {
             }
         })?;
         let limited = plan.layers.contains(&Layer::Limits);
+        let is_checked = plan.layers.contains(&Layer::Checker);
         let place = plan.processors.place();
         let processor = place.processor;
-        let mut slot = Self { child, control, limited, resident: BTreeSet::new(), _place: place };
+        let mut slot = Self { child, control, limited, is_checked, resident: BTreeSet::new(), _place: place };
         let setup = json!({
             "layers": plan.layers,
             "namespaces": namespaces,
@@ -208,6 +211,10 @@ impl Slot {
         let (compiled, text) = if code.is_some() { (None, &text[..]) } else { split_code(&text) };
         if let Some(compiled) = compiled {
             codes.add(program, compiled);
+        }
+        if exceeded.is_none() && self.is_checked && report.checker.ended_by(libc::SIGKILL) {
+            // Nothing of the candidate's can send it a signal: the kernel did, on a machine without memory.
+            return Err(Broken::Server("the process of the tests was killed".into()));
         }
         let judged = judge(&nonce, text, report.checker.status)?;
         match exceeded {
@@ -372,6 +379,12 @@ struct Report {
 struct Process {
     status: i32,
     seconds: f64,
+}
+
+impl Process {
+    fn ended_by(&self, signal: i32) -> bool {
+        libc::WIFSIGNALED(self.status) && libc::WTERMSIG(self.status) == signal
+    }
 }
 
 /// Splits what the checker wrote into the code of the tests, which it sent before it read anything of the candidate's, and the rest.
