@@ -129,7 +129,7 @@ impl<'p> CompletionTests<'p> {
     /// if they are skipped.
     ///
     /// # Errors
-    /// Returns an error if the self-test fails, the sandbox has no verdict for many programs, or the stage was asked to stop.
+    /// Returns an error if the self-test fails, the sandbox has no verdict for a program, or the stage was asked to stop.
     pub fn run(
         &self,
         completions: &[Vec<&str>],
