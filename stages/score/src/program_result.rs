@@ -7,7 +7,7 @@ use sandbox::{Broken, Failure, Verdict};
 use serde::{Deserialize, Serialize};
 
 /// The maximum number of characters of a detail.
-const MOST_DETAIL: usize = 300;
+pub(crate) const MOST_DETAIL: usize = 300;
 /// The number of hexadecimal digits in an address.
 const ADDRESS_DIGITS: usize = 6;
 
@@ -43,7 +43,8 @@ pub enum FailureKind {
     Refused,
     /// A process ended, or violated the protocol, before the tests ended.
     Ended,
-    /// The tests do not compile, or their setup raises an exception.
+    /// The tests do not compile, or their setup raises an exception. Earlier versions wrote `unjudged`.
+    #[serde(alias = "unjudged")]
     Tests,
 }
 
