@@ -29,8 +29,8 @@
 //!    the settings ask for.
 //! 4. A busy machine does not change verdicts: CPU time is limited, and the elapsed time does not include the time in which a program
 //!    waited for a processor (up to 30 times the limit). Hashes and `random` start the same way in every process.
-//! 5. When `run` returns, no process of the program is left. When the sandbox is dropped, or its process dies, no process
-//!    of it is left.
+//! 5. When `run` returns, no process of the program is left. When the sandbox is dropped, or its process dies, the kernel kills all processes of
+//!    it: the first one has ended when `drop` returns, the server and its zygotes end shortly after their parents.
 //!
 //! # How a verdict is reached
 //!
@@ -99,7 +99,7 @@ pub use linux::{CommandSandbox, Sandbox, Supervisor, python_version};
 pub use other::{CommandSandbox, Sandbox, Supervisor, python_version};
 
 /// The revision of the sandbox, which changes whenever the verdict of a program may change. Verdicts cached under another revision are invalid.
-pub const REVISION: u32 = 4;
+pub const REVISION: u32 = 5;
 
 pub use self::{
     error::{Broken, Missing, Unavailable},

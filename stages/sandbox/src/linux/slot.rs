@@ -13,7 +13,7 @@
 //! | server | both processes' status and CPU time, once both have ended | |
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeSet, HashMap},
     fs::File,
     io::{IoSlice, PipeReader, PipeWriter, Read, Seek, Write, pipe},
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
@@ -39,7 +39,7 @@ use super::{
     enter::{Entry, step},
     processors::Place,
     root::Root,
-    usage,
+    usage::{self, Spent},
 };
 use crate::{Broken, Failure, Layer, Limits, Missing, Program, Verdict};
 
@@ -234,6 +234,8 @@ impl Slot {
         let started = Instant::now();
         let mut deadline = later(started, limits.wall);
         let mut next_look = if self.limited { started + LOOK_EVERY } else { later(deadline, PATIENCE) };
+        // By zygote: the candidate and the tests have the limit separately.
+        let mut spent = HashMap::new();
         let (mut exceeded, mut stopped) = (None, false);
         let report = loop {
             let control = self.control.as_fd();
@@ -257,7 +259,7 @@ impl Slot {
                     Some((Failure::Output, "the output is too long"))
                 }
                 None if self.limited && Instant::now() >= next_look => {
-                    let looked = self.look(limits);
+                    let looked = self.look(limits, &mut spent);
                     next_look = Instant::now() + LOOK_EVERY;
                     looked
                 }
@@ -309,24 +311,21 @@ impl Slot {
     }
 
     /// Returns the limit of processor time or of memory that the program's processes exceed.
-    fn look(&self, limits: &Limits) -> Option<(Failure, &'static str)> {
+    fn look(&self, limits: &Limits, spent: &mut HashMap<u32, Spent>) -> Option<(Failure, &'static str)> {
         if self.resident.iter().any(|zygote| self.holds_more(*zygote, limits.memory)) {
             return Some((Failure::Memory, "the program's processes hold too much memory together"));
         }
-        self.time_left(limits).is_zero().then_some((Failure::Timeout, "the processor time is over"))
+        let is_over = |zygote: &u32| {
+            let processes = usage::below(*zygote, &self.resident).into_iter();
+            let used = processes.map(|process| (process, usage::used(process)));
+            spent.entry(*zygote).or_default().look(used) >= limits.cpu
+        };
+        self.resident.iter().any(is_over).then_some((Failure::Timeout, "the processor time is over"))
     }
 
     /// Returns whether the processes that a zygote has forked, and their descendants, use more memory than this.
     fn holds_more(&self, zygote: u32, limit: u64) -> bool {
         usage::holds_more(&usage::below(zygote, &self.resident), limit)
-    }
-
-    /// Returns the remaining processor time: that of the process that used the most, and of the two that may use it.
-    fn time_left(&self, limits: &Limits) -> Duration {
-        let used: Vec<_> = self.processes().map(usage::used).collect();
-        let most = used.iter().max().copied().unwrap_or_default();
-        let of_all = limits.cpu.saturating_mul(2).saturating_sub(used.iter().sum());
-        limits.cpu.saturating_sub(most).min(of_all)
     }
 
     fn send(&self, message: &[u8], descriptors: &[BorrowedFd<'_>]) -> Result<(), Broken> {

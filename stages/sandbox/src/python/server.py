@@ -83,6 +83,8 @@ class Zygote:
         libc.prctl(PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         os.setsid()
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        # Not what the caller's caller has left: the time of a child is counted when it is waited for.
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         os.dup2(os.open("/dev/null", os.O_RDWR), 0)
         os.dup2(0, 1)
         os.dup2(0, 2)
