@@ -128,7 +128,7 @@ pub(super) fn run(arguments: &ScoreArguments) -> Result<Exit, CommandError> {
         scored => scored?,
     };
     if let Some(results) = results {
-        results.write(|output| write_results(&arguments.samples, &scored.results.samples, output))?;
+        results.write(|output| write_results(&arguments.samples, &scored.results, output))?;
     }
     let report = scored.report;
     if let Some(dir) = &arguments.report {

@@ -129,7 +129,8 @@ impl<'a> Decider<'a> {
         Ok(None)
     }
 
-    /// Looks up the output of `stage` without hashing files outside the store and without waiting.
+    /// Looks up the output of `stage` without hashing files outside the store and without waiting for a lock. The facts of the machine in
+    /// its key are remembered once a plan has asked for them; before, a kind may start a program to find them.
     pub fn fast_path(&self, stage: &StageDeclaration, inputs: &BTreeMap<String, Digest>) -> FastPath {
         let files = self.source_files(stage).ok().filter(|_| !self.forced.contains(&stage.name));
         let Some(sources) = files.and_then(|files| self.store.sources.known(files)) else { return FastPath::Unknown };

@@ -131,6 +131,7 @@ impl RunContext<'_> {
             derived: self.store.objects.derived(),
             resources,
             seed: self.manifest.seed,
+            machine_facts: stale.key.key_record.machine_facts(),
             progress: progress.clone(),
             cancel: self.cancel.clone(),
         };

@@ -31,6 +31,8 @@ pub struct Context {
     pub resources: Resources,
     /// The run's seed.
     pub seed: u64,
+    /// The facts of the machine in the stage's key ([`crate::Stage::machine_facts`]).
+    pub machine_facts: BTreeMap<String, String>,
     /// Reports progress to the engine.
     pub progress: Progress,
     /// The flag that asks the stage to stop.

@@ -91,6 +91,7 @@ impl Harness {
             derived: self.derived.clone(),
             resources: self.resources,
             seed: self.seed,
+            machine_facts: stage.machine_facts(),
             progress: self.progress.clone(),
             cancel: self.cancel.clone(),
         };

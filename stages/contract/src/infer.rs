@@ -53,6 +53,8 @@ pub struct Facts {
     pub sequences: Option<Fact<u64>>,
     /// The number of programming problems, known once they are read.
     pub problems: Option<Fact<u64>>,
+    /// The number of samples of code, known once they are generated.
+    pub samples: Option<Fact<u64>>,
     /// The size of the files, in bytes, known once they are written.
     pub bytes: Option<Fact<u64>>,
 }
@@ -81,6 +83,7 @@ impl Facts {
             shape: self.shape.or(other.shape),
             sequences: self.sequences.or(other.sequences),
             problems: self.problems.or(other.problems),
+            samples: self.samples.or(other.samples),
             bytes: self.bytes.or(other.bytes),
         }
     }

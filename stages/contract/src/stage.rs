@@ -179,7 +179,8 @@ pub trait Stage: Send + Sync + 'static {
     }
 
     /// Returns facts of this machine that determine the output, by name, such as the version of an interpreter: part of the key. A fact is
-    /// absent if the machine lacks what it is about. Every plan and run asks, so it is fast, and the same for the life of the process.
+    /// absent if the machine lacks what it is about. Every plan and run asks, so it is fast, and a fact
+    /// that was found is the same for the life of the process. [`crate::Context`] has the facts of the key, for a stage to compare.
     fn machine_facts(_spec: &Self::Spec, _exec: &Self::Exec) -> BTreeMap<String, String> {
         BTreeMap::new()
     }

@@ -13,13 +13,14 @@
 //! interpreter's version is if there is one: an untested output of a machine without Python is never used on one with it. Whether the kernel refuses a layer is
 //! not in the key: `skip` and `fail` have different keys, so that an untested output is never used as a tested one under `fail`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use contract::{Cancel, Progress, Result};
 use sandbox::{Layer, Sandbox};
 use schemars::JsonSchema;
 use score::cache::Cache;
 use score::evaluator::{RunOptions, default_limits, run_samples, unavailable};
+use score::interpreter;
 use score::problems::{Problem, tested};
 use score::program_result::ProgramResult;
 use score::samples::Sample;
@@ -116,11 +117,19 @@ impl<'p> CompletionTests<'p> {
         Ok(Some(Self { prompts, options, sandbox }))
     }
 
+    /// Checks that the version of the interpreter is the one in the stage's key, unless tests are skipped.
+    ///
+    /// # Errors
+    /// See [`interpreter::check`].
+    pub fn check_python(&self, facts: &BTreeMap<String, String>) -> Result<()> {
+        self.sandbox.as_ref().map_or(Ok(()), |sandbox| interpreter::check(sandbox, facts))
+    }
+
     /// Tests the truncated completions of each prompt. Returns how they were tested, and the results of each prompt, empty if it has no tests; warns
     /// if they are skipped.
     ///
     /// # Errors
-    /// Returns an error if the self-test fails, the sandbox has no verdict for many programs, or the stage was asked to stop.
+    /// Returns an error if the self-test fails, the sandbox has no verdict for a program, or the stage was asked to stop.
     pub fn run(
         &self,
         completions: &[Vec<&str>],

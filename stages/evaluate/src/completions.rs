@@ -224,6 +224,7 @@ impl Stage for EvalCompletions {
         let prompts = spec.prompts();
         let threads = context.resources.threads;
         let tests = CompletionTests::prepare(&prompts, &exec.python, without, *without_sandbox, threads)?;
+        tests.as_ref().map_or(Ok(()), |tests| tests.check_python(&context.machine_facts))?;
         let requests = requests(&prompts, &tokenizer, context, config.positions)?;
         context.progress.start("", Unit::Completions, Some((requests.len() * spec.completions) as u64));
         let stops = Stops::new(spec.stops.iter().map(String::as_str));

@@ -16,10 +16,10 @@ pub enum Unavailable {
         /// The reason that it cannot be used.
         reason: String,
     },
-    /// The kernel refuses layers that the settings do not disable.
+    /// The kernel refuses layers that the settings do not disable: it lacks them, or forbids them to this process.
     #[error("cannot confine programs: {}", Missing::list(.0))]
     Layers(Vec<Missing>),
-    /// The sandbox failed for another reason.
+    /// The sandbox failed for another reason, which may pass: for example, the machine has no free memory.
     #[error("cannot start the sandbox: {0}")]
     Start(#[from] Broken),
 }

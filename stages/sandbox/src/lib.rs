@@ -29,8 +29,8 @@
 //!    the settings ask for.
 //! 4. A busy machine does not change verdicts: CPU time is limited, and the elapsed time does not include the time in which a program
 //!    waited for a processor (up to 30 times the limit). Hashes and `random` start the same way in every process.
-//! 5. When `run` returns, no process of the program is left. When the sandbox is dropped, or its process dies, no process
-//!    of it is left.
+//! 5. When `run` returns, no process of the program is left. When the sandbox is dropped, or its process dies, the kernel kills all processes of
+//!    it: the first one has ended when `drop` returns, the server and its zygotes end shortly after their parents.
 //!
 //! # How a verdict is reached
 //!
@@ -81,7 +81,7 @@
 //! | `program` | [`Program`] |
 //! | `verdict` | [`Verdict`], [`Failure`] |
 //! | `error` | [`Unavailable`], [`Broken`] |
-//! | `linux` | [`Sandbox`], [`CommandSandbox`]. Of both: `root` (the root directory), `enter` (namespaces and mounts), `filter` (system calls), `rules` (Landlock). Of Python programs: `python` (the interpreter's files), `slot` (a server, one run), `processors` (where a slot runs), `codes` (compiled tests), `usage` (what `/proc` says of processes). Of commands: `command`, `init` (its first process), `confine` (the layers that it applies to itself), `supervisor` (what it looks for) |
+//! | `linux` | [`Sandbox`], [`CommandSandbox`]. Of both: `root` (the root directory), `enter` (namespaces and mounts), `filter` and `calls` (system calls), `rules` (Landlock). Of Python programs: `python` (the interpreter's files), `slot` (a server, one run), `messages` (what it receives), `collected` (pipes), `processors` (where a slot runs), `codes` (compiled tests), `usage` (what `/proc` says of processes). Of commands: `command`, `init` (its first process), `confine` (the layers that it applies to itself), `supervisor` (what it looks for) |
 //! | `python/*.py` | the server: `values.py` (data on the link), `roles.py` (candidate and checker), `server.py` (forks, and the layers of each process), `pages.py` and `trial.py` (memory that the fork copies at once), `probe.py` |
 
 mod error;
@@ -94,12 +94,12 @@ mod settings;
 mod verdict;
 
 #[cfg(target_os = "linux")]
-pub use linux::{CommandSandbox, Sandbox, Supervisor};
+pub use linux::{CommandSandbox, Sandbox, Supervisor, python_version};
 #[cfg(not(target_os = "linux"))]
-pub use other::{CommandSandbox, Sandbox, Supervisor};
+pub use other::{CommandSandbox, Sandbox, Supervisor, python_version};
 
 /// The revision of the sandbox, which changes whenever the verdict of a program may change. Verdicts cached under another revision are invalid.
-pub const REVISION: u32 = 4;
+pub const REVISION: u32 = 5;
 
 pub use self::{
     error::{Broken, Missing, Unavailable},

@@ -36,6 +36,11 @@ impl Sandbox {
     }
 }
 
+/// Returns [`Unavailable::System`].
+pub fn python_version(_: &Path) -> Result<String, Unavailable> {
+    Err(Unavailable::System)
+}
+
 /// The sandbox for commands of systems other than Linux: [`CommandSandbox::new`] returns an error.
 pub enum CommandSandbox {}
 

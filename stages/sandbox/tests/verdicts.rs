@@ -372,3 +372,20 @@ fn a_layer_that_is_switched_off_is_not_missing() {
     let Some(sandbox) = sandbox(all) else { return };
     assert_eq!(run(&sandbox, "def f():\n    return 1\n", &["f"], "assert f() == 1\n"), Verdict::Passed);
 }
+
+#[test]
+fn tests_that_the_machine_kills_are_no_failure_of_the_program() {
+    let Some(sandbox) = sandbox([]) else { return };
+    let candidate = "def f():\n    return 1\n";
+    let killed = program(candidate, &["f"], "import os\nos.kill(os.getpid(), 9)\n");
+    let verdict = sandbox.run(&killed, &Limits::default());
+    assert!(matches!(&verdict, Err(Broken::Server(reason)) if reason.contains("was killed")), "{verdict:?}");
+    // A limit that was exceeded is the program's own fault, though its processes are killed, too.
+    let limits = Limits { cpu: Duration::from_secs(1), ..Limits::default() };
+    let looping = program(candidate, &["f"], "while True: f()\n");
+    assert_eq!(sandbox.run(&looping, &limits).unwrap().failure(), Some(Failure::Timeout));
+    // Where the tests share the candidate's process, the candidate may have done it.
+    if let Some(sandbox) = self::sandbox([Layer::Checker]) {
+        assert_eq!(sandbox.run(&killed, &Limits::default()).unwrap().failure(), Some(Failure::Ended));
+    }
+}

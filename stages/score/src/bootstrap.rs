@@ -14,7 +14,7 @@
 //! The percentile interval covers less than its level for few problems.
 //!
 //! # All values are the same
-//! Then every draw has the same mean, and the bootstrap says nothing. The interval is exact instead. Let all `N` values be `v`, and let `m` be the mean
+//! Then every draw has the same mean, and the bootstrap has no spread. The interval is exact instead. Let all `N` values be `v`, and let `m` be the mean
 //! over all such problems. A value of another problem is at most `high`, so `m - v <= (high - v) · P(value ≠ v)`, and that `N` values are
 //! all `v` has the probability `(1 - P(value ≠ v))^N`. An `m` above `v + (high - v) · b`, with `b = 1 - ((1 - level) / 2)^(1/N)`, would make
 //! it less than `(1 - level) / 2`; the same holds below `v`:
@@ -78,10 +78,25 @@ pub struct Estimate {
     pub above_zero: f64,
 }
 
+/// The maximum number of decimals of a level that count.
+const MOST_DIGITS: usize = 18;
+
 /// Means below this are treated as zero: values are from -1 to 1, and means of differences of pass@k are multiples of far larger numbers.
 const ROUNDING: f64 = 1e-12;
 
 impl Bootstrap {
+    /// Returns the number of means below the interval, and of those above it: `⌊draws · (1 - level) / 2⌋`, with the level as it is written in decimal.
+    /// In floating point, a level of 0.9 would give 499 of 10,000.
+    fn outside(&self) -> usize {
+        // The shortest decimal that stands for the number, whose digits after the point an integer holds.
+        let text = self.level.to_string();
+        let digits = text.split_once('.').map_or("", |(_, digits)| digits);
+        let digits = &digits[..digits.len().min(MOST_DIGITS)];
+        let one = 10_u128.pow(digits.len() as u32);
+        let level = digits.parse().unwrap_or(0).min(one);
+        (self.draws as u128 * (one - level) / (2 * one)) as usize
+    }
+
     /// Returns the mean of `values`, one per problem and each within `range`, with its interval.
     ///
     /// Equal seeds draw the same problems, whatever the values: two estimates over the same problems share their draws.
@@ -113,8 +128,7 @@ impl Bootstrap {
         let twice_above = |mean: &f64| if mean.abs() < ROUNDING { 1 } else { 2 * u64::from(*mean > 0.0) };
         let above = means.iter().map(twice_above).sum::<u64>();
         means.sort_by(f64::total_cmp);
-        let outside = (self.draws as f64 * (1.0 - self.level) / 2.0) as usize;
-        let outside = outside.min((self.draws - 1) / 2);
+        let outside = self.outside().min((self.draws - 1) / 2);
         Ok(Estimate {
             mean: mean(values.iter().copied()),
             interval: Interval { low: means[outside], high: means[self.draws - 1 - outside] },
@@ -259,6 +273,26 @@ mod tests {
             prop_assert!(least - 1e-12 <= estimate.interval.low && estimate.interval.high <= most + 1e-12);
             prop_assert!(estimate.interval.low <= estimate.interval.high);
             prop_assert_eq!(Bootstrap { draws, level, seed }.estimate(&values, Interval::DIFFERENCE).unwrap(), estimate);
+        }
+    }
+
+    #[test]
+    fn the_means_outside_an_interval_are_counted_exactly() {
+        for (draws, level, outside) in [
+            (10_000, 0.9, 500),
+            (10_000, 0.8, 1000),
+            (10_000, 0.95, 250),
+            (10_000, 0.99, 50),
+            (1000, 0.95, 25),
+            (100, 0.9, 5),
+            (99, 0.9, 4),
+            (1, 0.5, 0),
+            (10_000, 0.1 + 0.2, 3499),
+            (10_000, 0.3, 3500),
+            (10_000, f64::EPSILON, 4999),
+            (10_000, 1.0 - f64::EPSILON, 0),
+        ] {
+            assert_eq!(Bootstrap { draws, level, seed: 1 }.outside(), outside, "{draws} draws at {level}");
         }
     }
 }

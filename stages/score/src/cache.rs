@@ -16,7 +16,7 @@
 
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{self, BufRead, BufReader, Seek, SeekFrom, Write};
 use std::path::Path;
 
 use contract::{Digest, Result, StageError};
@@ -94,15 +94,7 @@ impl Cache {
             }
             Err(TryLockError::Error(error)) => return Err(failed(&error)),
         }
-        let mut content = Vec::new();
-        file.read_to_end(&mut content).map_err(|error| failed(&error))?;
-        let whole = content.iter().rposition(|byte| *byte == b'\n').map_or(0, |place| place + 1);
-        if whole < content.len() {
-            file.set_len(whole as u64).map_err(|error| failed(&error))?;
-        }
-        file.seek(SeekFrom::End(0)).map_err(|error| failed(&error))?;
-        let lines = content[..whole].split(|byte| *byte == b'\n');
-        let results = lines.filter_map(Line::decode).map(|line| (line.program, line.result)).collect();
+        let results = read(&mut file).map_err(|error| failed(&error))?;
         Ok(Self { results, file: Some(file), unsynced: 0 })
     }
 
@@ -139,6 +131,28 @@ impl Cache {
         self.unsynced = 0;
         Ok(())
     }
+}
+
+/// Reads the undamaged lines of a file, one at a time, and removes a torn last line.
+fn read(file: &mut File) -> io::Result<HashMap<Digest, ProgramResult>> {
+    let mut results = HashMap::new();
+    let (mut line, mut whole) = (Vec::new(), 0);
+    let mut reader = BufReader::new(&*file);
+    loop {
+        line.clear();
+        let length = reader.read_until(b'\n', &mut line)?;
+        if !line.ends_with(b"\n") {
+            break;
+        }
+        whole += length as u64;
+        results.extend(Line::decode(&line).map(|line| (line.program, line.result)));
+    }
+    drop(reader);
+    if !line.is_empty() {
+        file.set_len(whole)?;
+    }
+    file.seek(SeekFrom::End(0))?;
+    Ok(results)
 }
 
 #[cfg(test)]

@@ -53,7 +53,7 @@ impl Stage for EvalCode {
     type Spec = Spec;
     type Exec = Exec;
     const KIND: &'static str = "eval-code";
-    const REVISION: u32 = 3;
+    const REVISION: u32 = 4;
     /// For the draws of the bootstrap.
     const SEEDED: bool = true;
 

@@ -48,7 +48,8 @@ impl RunOptions {
     }
 }
 
-/// Runs samples of problems in the sandbox of `options`. Results in `cache` are not computed again. Warns about settings that spoil the score or the
+/// Runs samples of problems in the sandbox of `options`. Results in `cache` are not computed again, except those of the self-test, which
+/// tests this machine and this sandbox. Warns about settings that spoil the score or the
 /// protection. Each text is in memory once.
 ///
 /// # Errors
@@ -75,7 +76,7 @@ pub fn run_samples(
     let runner = Runner { execute: &execute, conditions: &conditions, workers: options.workers, cancel, progress };
 
     let jobs = selftest::jobs(problems, truncation);
-    let ended = runner.run("test the evaluator", &jobs, cache)?;
+    let ended = runner.run("test the evaluator", &jobs, &mut Cache::in_memory())?;
     let self_test = selftest::check(problems, &jobs, &ended)?;
 
     samples.iter_mut().for_each(|sample| sample.truncate(&problems[sample.problem].beginning, truncation));

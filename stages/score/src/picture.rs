@@ -7,10 +7,13 @@ use crate::scores::Score;
 use crate::temperature::Temperature;
 
 const WIDTH: f64 = 640.0;
+/// The height, if the legend does not need more.
 const HEIGHT: f64 = 340.0;
+/// The height of a line of the legend.
+const LEGEND_LINE: f64 = 20.0;
 /// The left, top, right and bottom edges of the plot.
 const PLOT: [f64; 4] = [64.0, 20.0, 500.0, 290.0];
-/// The distance between the points of neighbouring temperatures, in pixels.
+/// The maximum distance between the points of neighbouring temperatures, in pixels.
 const APART: f64 = 8.0;
 /// Colours that colour-blind readers can distinguish (Okabe and Ito 2008).
 const COLOURS: [&str; 7] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000"];
@@ -23,19 +26,21 @@ pub fn svg(report: &Report) -> String {
     ks.dedup();
     let mut temperatures: Vec<Temperature> = scores.iter().map(|score| score.temperature).collect();
     temperatures.dedup();
+    let total = HEIGHT.max(PLOT[1] + LEGEND_LINE * temperatures.len() as f64);
     let top = ceiling(scores.iter().map(|score| score.high.max(score.pass_at_k)).fold(0.0, f64::max));
     let [left, upper, right, lower] = PLOT;
     let y = |share: f64| lower - (lower - upper) * (share / top).clamp(0.0, 1.0);
     let x = |k: u64, group: usize| {
         let place = ks.iter().position(|other| *other == k).unwrap_or(0) as f64;
         let middle = left + (right - left) * (place + 0.5) / ks.len().max(1) as f64;
-        middle + APART * (group as f64 - (temperatures.len() as f64 - 1.0) / 2.0)
+        let apart = APART.min((right - left) / (ks.len() * temperatures.len()).max(1) as f64);
+        middle + apart * (group as f64 - (temperatures.len() as f64 - 1.0) / 2.0)
     };
 
     let mut svg = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" width=\"{WIDTH}\" height=\"{HEIGHT}\" role=\"img\" \
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {total}\" width=\"{WIDTH}\" height=\"{total}\" role=\"img\" \
          aria-label=\"pass@k with intervals\" font-family=\"system-ui, sans-serif\" font-size=\"13\">\n\
-         <rect width=\"{WIDTH}\" height=\"{HEIGHT}\" fill=\"#fff\"/>\n"
+         <rect width=\"{WIDTH}\" height=\"{total}\" fill=\"#fff\"/>\n"
     );
     // Writing to a String cannot fail.
     for tick in 0..=4 {
@@ -78,7 +83,7 @@ pub fn svg(report: &Report) -> String {
                 x - 4.0
             );
         }
-        let line = upper + 20.0 * group as f64;
+        let line = upper + LEGEND_LINE * group as f64;
         let _ = writeln!(
             svg,
             "<circle cx=\"{:.1}\" cy=\"{line:.1}\" r=\"4\" fill=\"{colour}\"/>\
@@ -116,6 +121,35 @@ mod tests {
         for attribute in svg.split("cy=\"").skip(1) {
             let place: f64 = attribute.split('"').next().unwrap().parse().unwrap();
             assert!((0.0..=HEIGHT).contains(&place), "{place}");
+        }
+    }
+
+    #[test]
+    fn any_number_of_temperatures_is_within_the_picture() {
+        let original = report();
+        for (count, expected) in [(1, 340.0), (16, 340.0), (17, 360.0), (32, 660.0)] {
+            let mut report = original.clone();
+            report.scores.clear();
+            for number in 0..count {
+                let temperature = Temperature::new(Some(f64::from(number) / 100.0)).unwrap();
+                for k in [1, 10, 100] {
+                    report.scores.push(Score { temperature, k, ..original.scores[0].clone() });
+                }
+            }
+            let svg = svg(&report);
+            let numbers = |attribute: &str| {
+                let values = svg.split(attribute).skip(1).map(|rest| rest.split('"').next().unwrap().parse().unwrap());
+                values.collect::<Vec<f64>>()
+            };
+            assert_eq!(numbers(" height=\"")[0], expected);
+            let [left, _, right, _] = PLOT;
+            for (x, y) in numbers("cx=\"").into_iter().zip(numbers("cy=\"")) {
+                assert!((0.0..expected - 10.0).contains(&y), "{y} of {expected}");
+                assert!((left..=right).contains(&x) || x == right + 14.0, "{x}");
+            }
+            for y in numbers(" y=\"") {
+                assert!((0.0..expected).contains(&y), "{y} of {expected}");
+            }
         }
     }
 

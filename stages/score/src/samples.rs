@@ -124,11 +124,8 @@ pub(crate) fn read_fields(location: &Path, mut each: impl FnMut(&RawFields<'_>) 
 
 impl Line {
     fn sample(self, places: &BTreeMap<&str, usize>, seen: &mut Indices) -> Result<Sample> {
-        let task_id = match self.task_id {
-            Value::String(text) => text,
-            Value::Number(number) if number.is_i64() || number.is_u64() => number.to_string(),
-            _ => return Err(StageError::new("the field 'task_id': expected a string or an integer")),
-        };
+        let task_id = task_id_of(self.task_id)
+            .ok_or_else(|| StageError::new("the field 'task_id': expected a string or an integer"))?;
         checked_task_id(&task_id)?;
         let Some(&problem) = places.get(task_id.as_str()) else {
             return Err(StageError::new(format!("the task '{}' is not among the problems", shortened(&task_id)))
@@ -146,6 +143,19 @@ impl Line {
         let temperature = Temperature::new(self.temperature)?;
         let index = seen.next(problem, temperature, self.index)?;
         Ok(Sample { problem, text, is_whole, temperature, index, stop: self.stop })
+    }
+}
+
+/// Returns the identifier of the task that a value names, as it is written: a string or an integer.
+pub(crate) fn task_id(text: &str) -> Option<String> {
+    serde_json::from_str(text).ok().and_then(task_id_of)
+}
+
+fn task_id_of(value: Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text),
+        Value::Number(number) if number.is_i64() || number.is_u64() => Some(number.to_string()),
+        _ => None,
     }
 }
 

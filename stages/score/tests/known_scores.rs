@@ -265,5 +265,5 @@ fn nothing_is_reported_where_the_self_test_fails() {
     let StageError::Failed(failure) = untested else { panic!() };
     assert!(failure.hint.unwrap().starts_with("no score is reported"));
     let broken = error(with("test", "def check(:\n")).to_string();
-    assert!(broken.contains("multiple/4 (unjudged: the tests cannot run: SyntaxError"), "{broken}");
+    assert!(broken.contains("multiple/4 (tests: the tests cannot run: SyntaxError"), "{broken}");
 }

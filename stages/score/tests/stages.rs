@@ -4,12 +4,16 @@
 
 mod support;
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use contract::harness::Harness;
 use contract::{InputTree, Kind, StageError};
+use score::cache::Cache;
+use score::program::{Conditions, Job};
+use score::run::Runner;
 use score::{EvalCode, Problems, RunCode};
 use serde_json::{Value, json};
 use support::{has_sandbox, multiple, tree, write_lines};
@@ -141,8 +145,8 @@ fn a_run_that_is_stopped_in_the_middle_continues_with_what_it_has() {
     let mut harness = files.harness("stopped");
     harness.scratch = Some(scratch.clone());
     let cancel = harness.cancel.clone();
-    // Stopped once the self-test and some samples are done.
-    let (kept, all) = (2 * PROBLEMS + 10, 2 * PROBLEMS + 2 * 4 * PROBLEMS);
+    // Stopped once some samples are done.
+    let (kept, all) = (10, 2 * 4 * PROBLEMS);
     let stopped = std::thread::scope(|scope| {
         scope.spawn(|| {
             let begun = Instant::now();
@@ -167,20 +171,37 @@ fn a_run_that_is_stopped_in_the_middle_continues_with_what_it_has() {
     assert_eq!(after.lines().count(), all);
 }
 
-/// Runs the stage in the folder that `SCORE_KILLED` names, for the test that kills it.
+/// The number of programs that the killed run starts at the same time.
+const WORKERS: usize = 2;
+
+/// Runs the programs of the stage, with its cache, in the folder that `SCORE_KILLED` names, for the test that kills it. Adds a byte to `started`
+/// for each program before it starts.
 #[test]
 fn worker_of_the_killed_run() {
     let Some(folder) = std::env::var_os("SCORE_KILLED") else { return };
     let folder = Path::new(&folder);
-    let mut harness = Harness::new(&folder.join(format!("killed-{}", std::process::id())));
-    harness.connect("samples", &tree("samples.jsonl", &folder.join("samples.jsonl")));
-    harness.scratch = Some(folder.join("killed"));
-    harness.connect("problems", &canonical(folder, &folder.join("problems.jsonl")));
-    harness.run::<RunCode>(json!({})).unwrap();
+    let options = score::run_code::Spec::default().options(&Default::default(), WORKERS);
+    let sandbox = options.sandbox().unwrap();
+    let problems = score::problems::read_tree(&canonical(folder, &folder.join("problems.jsonl"))).unwrap();
+    let mut samples =
+        score::samples::read(&folder.join("samples.jsonl"), Path::new("samples.jsonl"), &problems).unwrap();
+    samples.iter_mut().for_each(|sample| sample.truncate(&problems[sample.problem].beginning, &options.truncation));
+    let jobs: Vec<_> = samples.iter().map(|sample| Job::of_sample(&problems, sample)).collect();
+    let started = std::fs::OpenOptions::new().create(true).append(true).open(folder.join("started")).unwrap();
+    let execute = |program: &sandbox::Program| {
+        (&started).write_all(b".").unwrap();
+        sandbox.run(program, &options.limits)
+    };
+    let python = sandbox.python_version().to_owned();
+    let conditions = Conditions { limits: options.limits.clone(), python, without: Default::default() };
+    let (cancel, progress) = Default::default();
+    let runner =
+        Runner { execute: &execute, conditions: &conditions, workers: WORKERS, cancel: &cancel, progress: &progress };
+    runner.run("", &jobs, &mut Cache::open(&folder.join("killed")).unwrap()).unwrap();
 }
 
 #[test]
-fn a_killed_run_loses_at_most_one_batch_and_gives_the_same_bytes() {
+fn a_killed_run_loses_few_programs_and_the_next_one_writes_the_same_bytes() {
     if !has_sandbox() {
         return;
     }
@@ -188,7 +209,8 @@ fn a_killed_run_loses_at_most_one_batch_and_gives_the_same_bytes() {
     let whole = files.results("whole", json!({}));
     let scratch = files.folder.path().join("killed");
     let known = || std::fs::read_to_string(scratch.join("programs.jsonl")).unwrap_or_default().lines().count();
-    let mut counts = vec![0];
+    let started = || std::fs::metadata(files.folder.path().join("started")).map_or(0, |file| file.len() as usize);
+    let (mut counts, mut lost) = (vec![0], 0);
     // Killed when it has added some results, three times.
     for _ in 0..3 {
         let mut child = Command::new(std::env::current_exe().unwrap())
@@ -204,6 +226,10 @@ fn a_killed_run_loses_at_most_one_batch_and_gives_the_same_bytes() {
         child.kill().unwrap();
         child.wait().unwrap();
         counts.push(known());
+        // Those that were running, and one whose line was being written.
+        let now = started() - known();
+        assert!(now - lost <= WORKERS + 1, "{} programs were lost", now - lost);
+        lost = now;
     }
     println!("programs that were kept at each kill: {counts:?}");
     assert!(counts.windows(2).all(|pair| pair[0] < pair[1]), "{counts:?}");
@@ -217,7 +243,7 @@ fn a_killed_run_loses_at_most_one_batch_and_gives_the_same_bytes() {
     let all = lines.len();
     lines.sort_unstable();
     lines.dedup();
-    assert_eq!((lines.len(), all), (all, 2 * PROBLEMS + 2 * 4 * PROBLEMS));
+    assert_eq!((lines.len(), all), (all, 2 * 4 * PROBLEMS));
 }
 
 #[test]
@@ -251,7 +277,11 @@ fn memory_is_that_of_the_files_and_of_the_programs() {
     let bytes: u64 = trees.iter().flat_map(|(_, tree)| &tree.files).map(|file| file.size).sum();
     let of = |port: &str| trees.iter().find(|(name, _)| *name == port).map(|(_, tree)| tree.clone());
     let after = cost(json!({"workers": 1}), &of);
-    assert_eq!((after.memory, after.memory_bound), (Some(bytes), Some(bytes + (1 << 30))));
+    let memory = after.memory.unwrap();
+    assert_eq!(after.memory_bound, Some(memory + (1 << 30)));
+    // Each sample has a result of at most 300 characters, twice.
+    let each = (memory - bytes) / (2 * 2 * PROBLEMS as u64);
+    assert!((600..1200).contains(&each) && (memory - bytes) % each == 0, "{each} bytes for each sample");
     assert_eq!(cost(json!({}), &of).memory_bound, None, "how many programs run at the same time is not known");
     assert_eq!(score::problems::facts(&files.problems).problems.unwrap().value, PROBLEMS as u64);
 }
@@ -327,4 +357,35 @@ fn a_machine_without_python_fails_the_stage_or_skips_it() {
     assert!(matches!(&failed, StageError::Failed(failure) if failure.message.contains("/nowhere/python3")), "{failed}");
     let skipped = files.harness("skipped").run::<RunCode>(settings(true)).unwrap_err();
     assert!(matches!(&skipped, StageError::Skipped(reason) if reason.contains("/nowhere/python3")), "{skipped}");
+}
+
+#[test]
+fn an_interpreter_that_was_replaced_after_the_plan_fails_the_stage() {
+    if !has_sandbox() {
+        return;
+    }
+    let files = Files::new(1);
+    // It replies with an earlier version to the plan, and is the real one in the sandbox.
+    let python = files.folder.path().join("python3");
+    let script = "#!/bin/sh\ncase \"$5\" in *%d.%d.%d*) echo 3.1.1 ;; *) exec python3 \"$@\" ;; esac\n";
+    std::fs::write(&python, script).unwrap();
+    std::fs::set_permissions(&python, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let settings = json!({"python": python.to_str().unwrap(), "optional": true});
+    let failed = files.harness("replaced").run::<RunCode>(settings).unwrap_err().to_string();
+    assert!(failed.contains("but it had version 3.1.1 when the key of the stage was computed"), "{failed}");
+}
+
+#[test]
+fn the_self_test_runs_on_this_machine_whatever_is_cached() {
+    if !has_sandbox() {
+        return;
+    }
+    let files = Files::new(1);
+    let mut harness = files.harness("cached");
+    harness.scratch = Some(files.folder.path().join("scratch"));
+    let whole = harness.run::<RunCode>(json!({})).unwrap()["results"].clone();
+    // Nothing of the self-test is cached: what another run leaves cannot pass it.
+    let text = std::fs::read_to_string(files.folder.path().join("scratch/programs.jsonl")).unwrap();
+    assert_eq!(text.lines().count(), 2 * PROBLEMS, "one for each sample");
+    assert_eq!(harness.run::<RunCode>(json!({})).unwrap()["results"].digest, whole.digest);
 }

@@ -184,14 +184,57 @@ fn become_nobody() -> Result<(), Errno> {
 
 /// The step that failed, as one byte: the number of a layer, or the user namespace.
 pub(super) mod step {
+    use std::{fs, io};
+
     use crate::{Layer, Missing};
 
     pub const USER: u8 = 255;
 
-    /// Returns the layers among `layers` that fail if the step fails.
-    pub fn missing(step: u8, layers: &[Layer], reason: &str) -> Vec<Missing> {
+    /// The limits of namespaces: a system that sets one of them to zero refuses them.
+    const MOST_NAMESPACES: [&str; 6] = ["user", "mnt", "pid", "net", "ipc", "uts"];
+
+    /// Returns whether an error of a step means that the kernel refuses a layer, so that the step would fail again. Other errors, such as
+    /// that of too little memory, may pass.
+    pub fn is_refusal(error: &io::Error) -> bool {
+        let is_zero = |name| {
+            let most = fs::read_to_string(format!("/proc/sys/user/max_{name}_namespaces"));
+            most.is_ok_and(|most| most.trim() == "0")
+        };
+        match error.raw_os_error() {
+            // AppArmor refuses a mount by EACCES.
+            Some(libc::EPERM | libc::EACCES | libc::EINVAL | libc::ENOSYS) => true,
+            Some(libc::ENOSPC) => MOST_NAMESPACES.into_iter().any(is_zero),
+            _ => false,
+        }
+    }
+
+    /// Returns the layers among `layers` that the kernel refuses if the step fails with this error; none if the error may pass.
+    pub fn missing(step: u8, layers: &[Layer], error: &io::Error) -> Vec<Missing> {
+        if !is_refusal(error) {
+            return Vec::new();
+        }
+        let reason = &error.to_string();
         let fails = |layer: &&Layer| **layer as u8 == step || (step == USER && Layer::NAMESPACES.contains(layer));
         layers.iter().filter(fails).map(|layer| Missing { layer: *layer, reason: reason.to_owned() }).collect()
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use super::*;
+
+        #[test]
+        fn only_a_refusal_of_the_kernel_is_a_missing_layer() {
+            let missing = |step, errno| missing(step, &Layer::ALL, &io::Error::from_raw_os_error(errno)).len();
+            for errno in [libc::EPERM, libc::EACCES, libc::EINVAL, libc::ENOSYS] {
+                assert_eq!([missing(Layer::Root as u8, errno), missing(USER, errno)], [1, Layer::NAMESPACES.len()]);
+            }
+            for errno in [libc::ENOMEM, libc::EAGAIN, libc::EIO, libc::EMFILE, libc::ENFILE] {
+                assert_eq!([missing(Layer::Root as u8, errno), missing(USER, errno)], [0, 0]);
+            }
+            // Tests run where namespaces are allowed: then only their number is exhausted.
+            let allows = fs::read_to_string("/proc/sys/user/max_user_namespaces").is_ok_and(|most| most.trim() != "0");
+            assert!(!allows || missing(USER, libc::ENOSPC) == 0);
+        }
     }
 }
 

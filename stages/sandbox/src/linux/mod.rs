@@ -1,11 +1,14 @@
 //! The sandbox on Linux.
 
+mod calls;
 mod codes;
+mod collected;
 mod command;
 mod confine;
 mod enter;
 mod filter;
 mod init;
+mod messages;
 mod processors;
 mod python;
 mod root;
@@ -28,7 +31,7 @@ use self::{
     root::Root,
     slot::{Slot, Unstarted},
 };
-pub use self::{command::CommandSandbox, supervisor::Supervisor};
+pub use self::{command::CommandSandbox, python::python_version, supervisor::Supervisor};
 use crate::{Broken, Layer, Limits, Missing, Program, Settings, Unavailable, Verdict};
 
 /// The configuration with which every slot is started.

@@ -3,16 +3,20 @@
 use std::{
     fs::File,
     io::{self, Read, Seek},
+    os::unix::process::ExitStatusExt,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     thread,
     time::{Duration, Instant},
 };
 
-use nix::unistd::{AccessFlags, access};
+use nix::{
+    sys::memfd::{MFdFlags, memfd_create},
+    unistd::{AccessFlags, access},
+};
 use serde::{Deserialize, Deserializer, de::Error as _};
 
-use crate::Unavailable;
+use crate::{Broken, Unavailable};
 
 /// An interpreter, with the files that a root directory must contain to run it.
 #[derive(Debug, Deserialize)]
@@ -43,39 +47,89 @@ const SERVER: &str = concat!(
     include_str!("../python/server.py"),
 );
 
-/// How long the interpreter may take to report what it needs.
+/// How long an interpreter may take to reply.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Prints the version that [`Python::version`] holds.
+const VERSION: &str = "import sys; print('%d.%d.%d' % sys.version_info[:3])";
 
 impl Python {
     /// Runs an interpreter to find out what it needs: a path, or a name that is looked up in `PATH`. It imports nothing from the caller's
     /// working directory or environment, because it is not confined here.
     pub fn find(python: &Path) -> Result<Self, Unavailable> {
-        Self::find_within(python, PATIENCE)
+        let text = reply(python, &[include_str!("../python/probe.py"), SERVER], PATIENCE)?;
+        serde_json::from_str(&text).map_err(|error| unusable(python, error.to_string()))
     }
+}
 
-    fn find_within(python: &Path, patience: Duration) -> Result<Self, Unavailable> {
-        let unusable = |reason: String| Unavailable::Python { python: python.display().to_string(), reason };
-        let failed = |error: io::Error| unusable(error.to_string());
-        let program = located(python).map_err(failed)?;
-        let (mut output, mut errors) = (tempfile::tempfile().map_err(failed)?, tempfile::tempfile().map_err(failed)?);
-        let mut child = Command::new(program)
-            .args(["-I", "-S", "-B", "-c", include_str!("../python/probe.py"), SERVER])
-            .current_dir("/")
-            .stdin(Stdio::null())
-            .stdout(output.try_clone().map_err(failed)?)
-            .stderr(errors.try_clone().map_err(failed)?)
-            .spawn()
-            .map_err(failed)?;
-        let Some(status) = wait(&mut child, patience).map_err(failed)? else {
-            return Err(unusable(format!("it did not answer within {} seconds", patience.as_secs())));
-        };
-        if !status.success() {
-            let text = content(&mut errors).map_err(failed)?;
-            return Err(unusable(text.lines().last().unwrap_or("it ended without an error message").to_owned()));
-        }
-        let text = content(&mut output).map_err(failed)?;
-        serde_json::from_str(&text).map_err(|error| unusable(error.to_string()))
+/// Returns the version of an interpreter, such as `3.11.7`: that of a sandbox with the same setting, without building one.
+///
+/// # Errors
+/// Returns an error if there is no usable interpreter; one that is not lasting if the machine could not run it this time.
+pub fn python_version(python: &Path) -> Result<String, Unavailable> {
+    let text = reply(python, &[VERSION], PATIENCE)?;
+    let version = text.trim();
+    let is_version = version.split('.').count() == 3 && version.split('.').all(|part| part.parse::<u32>().is_ok());
+    match is_version {
+        true => Ok(version.to_owned()),
+        false => Err(unusable(python, "it did not print its version".to_owned())),
     }
+}
+
+/// Runs code in an interpreter that is not confined, and returns what it printed.
+fn reply(python: &Path, code: &[&str], patience: Duration) -> Result<String, Unavailable> {
+    let failed = |error| refused(python, error);
+    let program = located(python).map_err(failed)?;
+    let (mut output, mut errors) = (file("output")?, file("errors")?);
+    let copy = |file: &File| file.try_clone().map_err(Broken::system("cannot copy a descriptor"));
+    let mut child = Command::new(program)
+        .args(["-I", "-S", "-B", "-c"])
+        .args(code)
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stdout(copy(&output)?)
+        .stderr(copy(&errors)?)
+        .spawn()
+        .map_err(failed)?;
+    let status = wait(&mut child, patience).map_err(Broken::system("cannot wait for the interpreter"))?;
+    let ended = |how: String| {
+        let error = io::Error::other(format!("'{}' {how}", python.display()));
+        Unavailable::Start(Broken::System { action: "cannot query the Python interpreter", error })
+    };
+    let Some(status) = status else {
+        return Err(ended(format!("did not reply within {} seconds", patience.as_secs())));
+    };
+    let content = |file: &mut File| content(file).map_err(Broken::system("cannot read an anonymous file"));
+    if let Some(signal) = status.signal() {
+        // A machine that is short of memory kills processes.
+        return Err(ended(format!("was ended by signal {signal}")));
+    }
+    if !status.success() {
+        let text = content(&mut errors)?;
+        return Err(unusable(python, text.lines().last().unwrap_or("it ended without an error message").to_owned()));
+    }
+    Ok(content(&mut output)?)
+}
+
+fn unusable(python: &Path, reason: String) -> Unavailable {
+    Unavailable::Python { python: python.display().to_string(), reason }
+}
+
+/// Returns the error for an interpreter that could not be started: a lack of the machine if the path is not that of a program, but not if
+/// the machine had no memory, process or descriptor left.
+fn refused(python: &Path, error: io::Error) -> Unavailable {
+    use io::ErrorKind::{InvalidInput, NotADirectory, NotFound, PermissionDenied};
+    let is_path = matches!(error.kind(), NotFound | PermissionDenied | NotADirectory | InvalidInput);
+    match is_path || error.raw_os_error() == Some(libc::ENOEXEC) {
+        true => unusable(python, error.to_string()),
+        false => Unavailable::Start(Broken::System { action: "cannot start the Python interpreter", error }),
+    }
+}
+
+/// Creates an anonymous file, which needs no room on disk.
+fn file(name: &str) -> Result<File, Broken> {
+    let file = memfd_create(name, MFdFlags::MFD_CLOEXEC).map_err(Broken::system("cannot make an anonymous file"))?;
+    Ok(file.into())
 }
 
 fn from_hex<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
@@ -127,14 +181,45 @@ mod tests {
 
     use super::*;
 
+    fn script(folder: &Path, name: &str, script: &str) -> PathBuf {
+        let path = folder.join(name);
+        fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        path
+    }
+
     #[test]
-    fn an_interpreter_that_does_not_answer_is_reported() {
+    fn a_lack_of_the_machine_is_told_from_what_may_pass() {
         let folder = tempfile::tempdir().unwrap();
-        let program = folder.path().join("python");
-        fs::write(&program, "#!/bin/sh\nexec sleep 1000\n").unwrap();
-        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
-        let error = Python::find_within(&program, Duration::ZERO).unwrap_err();
-        assert!(error.to_string().contains("did not answer"), "{error}");
+        let reply = |name: &str, text: &str, patience| reply(&script(folder.path(), name, text), &[VERSION], patience);
+        let slow = reply("slow", "exec sleep 1000", Duration::ZERO).unwrap_err();
+        assert!(slow.to_string().contains("did not reply within 0 seconds") && !slow.is_lasting(), "{slow}");
+        let killed = reply("killed", "kill -9 $$", PATIENCE).unwrap_err();
+        assert!(killed.to_string().contains("signal 9") && !killed.is_lasting(), "{killed}");
+        let failed = reply("failed", "echo why >&2; exit 1", PATIENCE).unwrap_err();
+        assert!(failed.to_string().ends_with(": why") && failed.is_lasting(), "{failed}");
+        let not_a_program = folder.path().join("text");
+        fs::write(&not_a_program, "text").unwrap();
+        for path in [&not_a_program, &not_a_program.join("python"), Path::new("/nowhere/python3"), Path::new("nowhere")] {
+            let error = python_version(path).unwrap_err();
+            assert!(matches!(error, Unavailable::Python { .. }), "{error:?}");
+        }
+        for errno in [libc::EAGAIN, libc::ENOMEM, libc::ENFILE, libc::EMFILE, libc::EIO, libc::ENOSPC, libc::ETXTBSY] {
+            let error = refused(Path::new("python3"), io::Error::from_raw_os_error(errno));
+            assert!(!error.is_lasting(), "{error}");
+        }
+        let error = refused(Path::new("python3"), io::Error::from_raw_os_error(libc::ENOEXEC));
+        assert!(error.is_lasting(), "a program of another architecture: {error}");
+    }
+
+    #[test]
+    fn a_version_is_three_numbers() {
+        let folder = tempfile::tempdir().unwrap();
+        let version = |name: &str, text: &str| python_version(&script(folder.path(), name, text));
+        for (name, text) in [("text", "echo Python 3.12.1"), ("fails", "echo 3.12.1; exit 1"), ("silent", "true")] {
+            assert!(version(name, text).unwrap_err().is_lasting(), "{name}");
+        }
+        assert_eq!(version("good", "echo 3.12.1").unwrap(), "3.12.1");
     }
 
     #[test]

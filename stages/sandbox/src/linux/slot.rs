@@ -13,9 +13,9 @@
 //! | server | both processes' status and CPU time, once both have ended | |
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeSet, HashMap},
     fs::File,
-    io::{IoSlice, PipeReader, PipeWriter, Read, Seek, Write, pipe},
+    io::{IoSlice, PipeWriter, Read, Seek, Write, pipe},
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
@@ -23,23 +23,23 @@ use std::{
 
 use nix::{
     errno::Errno,
-    fcntl::{FcntlArg, OFlag, fcntl},
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::{
         memfd::{MFdFlags, memfd_create},
         socket::{AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, recv, send, sendmsg, socketpair},
     },
 };
-use serde::Deserialize;
 use serde_json::json;
 
 use super::{
     Plan,
     codes::Codes,
+    collected::Collected,
     enter::{Entry, step},
+    messages::{self, Report, missing, nonce, split_code},
     processors::Place,
     root::Root,
-    usage,
+    usage::{self, Spent},
 };
 use crate::{Broken, Failure, Layer, Limits, Missing, Program, Verdict};
 
@@ -65,10 +65,10 @@ const PRELOAD: &[&str] = &[
 ];
 
 /// The interval at which a program's processor time and memory are checked.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
+const CHECK_INTERVAL: Duration = Duration::from_millis(20);
 
 /// The maximum time that a program may additionally wait for a processor, as a multiple of the limit of elapsed time.
-const MOST_WAITED: u32 = 30;
+const MOST_WAIT_FACTOR: u32 = 30;
 
 /// The maximum number of bytes that the checker's process writes: the code of the tests, and the verdict.
 const MOST_WRITTEN: usize = (1 << 20) + (1 << 16);
@@ -105,6 +105,8 @@ pub(super) struct Slot {
     control: OwnedFd,
     /// Whether the limits are enforced; the limit of elapsed time always is.
     limited: bool,
+    /// Whether the tests run in a process of their own.
+    is_checked: bool,
     /// The server, its parent and the zygotes: all other processes below belong to a program.
     resident: BTreeSet<u32>,
     /// Held as long as the slot is there.
@@ -134,15 +136,20 @@ impl Slot {
         drop(command);
         let child = spawned.map_err(|error| {
             let mut step = [0];
-            match steps.read(&mut step) {
-                Ok(1) => Unstarted::Layers(step::missing(step[0], &plan.layers, &error.to_string())),
-                _ => Broken::System { action: "cannot start the interpreter", error }.into(),
+            let missing = match steps.read(&mut step) {
+                Ok(1) => step::missing(step[0], &plan.layers, &error),
+                _ => Vec::new(),
+            };
+            match missing.is_empty() {
+                true => Broken::System { action: "cannot start the interpreter", error }.into(),
+                false => Unstarted::Layers(missing),
             }
         })?;
         let limited = plan.layers.contains(&Layer::Limits);
+        let is_checked = plan.layers.contains(&Layer::Checker);
         let place = plan.processors.place();
         let processor = place.processor;
-        let mut slot = Self { child, control, limited, resident: BTreeSet::new(), _place: place };
+        let mut slot = Self { child, control, limited, is_checked, resident: BTreeSet::new(), _place: place };
         let setup = json!({
             "layers": plan.layers,
             "namespaces": namespaces,
@@ -205,10 +212,14 @@ impl Slot {
         if let Some(compiled) = compiled {
             codes.add(program, compiled);
         }
-        let judged = judge(&nonce, text, report.checker.status)?;
+        if exceeded.is_none() && self.is_checked && report.checker.ended_by(libc::SIGKILL) {
+            // Nothing of the candidate's can send it a signal: the kernel did, on a machine without memory.
+            return Err(Broken::Server("the process of the tests was killed".into()));
+        }
+        let verdict = messages::verdict(&nonce, text, report.checker.status)?;
         match exceeded {
             Some((failure, detail)) => Ok(Verdict::Failed { failure, detail: detail.into() }),
-            None => Ok(judged),
+            None => Ok(verdict),
         }
     }
 
@@ -222,14 +233,16 @@ impl Slot {
     ) -> Result<(Report, Vec<u8>, Option<Exceeded>), Broken> {
         let started = Instant::now();
         let mut deadline = later(started, limits.wall);
-        let mut next_look = if self.limited { started + LOOK_EVERY } else { later(deadline, PATIENCE) };
+        let mut next_look = if self.limited { started + CHECK_INTERVAL } else { later(deadline, PATIENCE) };
+        // By zygote: the candidate and the tests have the limit separately.
+        let mut spent = HashMap::new();
         let (mut exceeded, mut stopped) = (None, false);
         let report = loop {
             let control = self.control.as_fd();
             let mut ready = vec![PollFd::new(control, PollFlags::POLLIN)];
             ready.extend(output.pipe.as_ref().map(|pipe| PollFd::new(pipe.as_fd(), PollFlags::POLLIN)));
             ready.extend(verdict.pipe.as_ref().map(|pipe| PollFd::new(pipe.as_fd(), PollFlags::POLLIN)));
-            poll_until(&mut ready, deadline.min(next_look).min(Instant::now() + LOOK_EVERY))?;
+            poll_until(&mut ready, deadline.min(next_look).min(Instant::now() + CHECK_INTERVAL))?;
             let reported = ready[0].any().unwrap_or(false);
             drop(ready);
             output.read(0)?;
@@ -246,13 +259,13 @@ impl Slot {
                     Some((Failure::Output, "the output is too long"))
                 }
                 None if self.limited && Instant::now() >= next_look => {
-                    let looked = self.look(limits);
-                    next_look = Instant::now() + LOOK_EVERY;
+                    let looked = self.look(limits, &mut spent);
+                    next_look = Instant::now() + CHECK_INTERVAL;
                     looked
                 }
                 None if Instant::now() >= deadline => {
                     // Waiting is not the program's fault: it was ready to run. Bounded, so that the run ends.
-                    let waited = self.waited().min(limits.wall.saturating_mul(MOST_WAITED));
+                    let waited = self.waited().min(limits.wall.saturating_mul(MOST_WAIT_FACTOR));
                     deadline = later(later(started, limits.wall), waited);
                     (Instant::now() >= deadline).then_some((Failure::Timeout, "the elapsed time is over"))
                 }
@@ -298,24 +311,21 @@ impl Slot {
     }
 
     /// Returns the limit of processor time or of memory that the program's processes exceed.
-    fn look(&self, limits: &Limits) -> Option<(Failure, &'static str)> {
+    fn look(&self, limits: &Limits, spent: &mut HashMap<u32, Spent>) -> Option<(Failure, &'static str)> {
         if self.resident.iter().any(|zygote| self.holds_more(*zygote, limits.memory)) {
             return Some((Failure::Memory, "the program's processes hold too much memory together"));
         }
-        self.time_left(limits).is_zero().then_some((Failure::Timeout, "the processor time is over"))
+        let is_over = |zygote: &u32| {
+            let processes = usage::below(*zygote, &self.resident).into_iter();
+            let used = processes.map(|process| (process, usage::used(process)));
+            spent.entry(*zygote).or_default().look(used) >= limits.cpu
+        };
+        self.resident.iter().any(is_over).then_some((Failure::Timeout, "the processor time is over"))
     }
 
     /// Returns whether the processes that a zygote has forked, and their descendants, use more memory than this.
     fn holds_more(&self, zygote: u32, limit: u64) -> bool {
         usage::holds_more(&usage::below(zygote, &self.resident), limit)
-    }
-
-    /// Returns the remaining processor time: that of the process that used the most, and of the two that may use it.
-    fn time_left(&self, limits: &Limits) -> Duration {
-        let used: Vec<_> = self.processes().map(usage::used).collect();
-        let most = used.iter().max().copied().unwrap_or_default();
-        let of_all = limits.cpu.saturating_mul(2).saturating_sub(used.iter().sum());
-        limits.cpu.saturating_sub(most).min(of_all)
     }
 
     fn send(&self, message: &[u8], descriptors: &[BorrowedFd<'_>]) -> Result<(), Broken> {
@@ -356,90 +366,6 @@ impl Drop for Slot {
 /// A limit that was exceeded, and its description.
 type Exceeded = (Failure, &'static str);
 
-/// The server's report on a program's processes.
-#[derive(Deserialize)]
-struct Report {
-    candidate: Option<Process>,
-    checker: Process,
-}
-
-/// The wait status of the first process, and the CPU time of all processes.
-#[derive(Deserialize)]
-struct Process {
-    status: i32,
-    seconds: f64,
-}
-
-/// Splits what the checker wrote into the code of the tests, which it sent before it read anything of the candidate's, and the rest.
-fn split_code(text: &[u8]) -> (Option<&[u8]>, &[u8]) {
-    let Some((length, rest)) = text.split_first_chunk() else { return (None, text) };
-    let code = usize::try_from(u64::from_le_bytes(*length)).ok().and_then(|length| rest.split_at_checked(length));
-    code.map_or((None, &[]), |(code, rest)| ((!code.is_empty()).then_some(code), rest))
-}
-
-/// Returns the verdict from the checker's line and its wait status, within the limits.
-fn judge(nonce: &str, line: &[u8], status: i32) -> Result<Verdict, Broken> {
-    let ended = |detail: &str| Ok(Verdict::Failed { failure: Failure::Ended, detail: detail.into() });
-    let Ok((given, result, detail)) = serde_json::from_slice::<(String, String, String)>(line) else {
-        return ended("the tests ended without a verdict");
-    };
-    if given != nonce {
-        return ended("the verdict is forged");
-    }
-    match result.as_str() {
-        "passed" if status == 0 => Ok(Verdict::Passed),
-        "passed" => ended("the tests' process failed"),
-        "tests" => Err(Broken::Tests(detail)),
-        other => match serde_json::from_value(json!(other)) {
-            Ok(failure) => Ok(Verdict::Failed { failure, detail }),
-            Err(_) => ended("the verdict is forged"),
-        },
-    }
-}
-
-/// Splits `layer: reason`.
-fn missing(text: &str) -> Option<Missing> {
-    let (name, reason) = text.split_once(": ")?;
-    let layer = Layer::ALL.into_iter().find(|layer| layer.name() == name)?;
-    Some(Missing { layer, reason: reason.to_owned() })
-}
-
-/// The bytes that were read from a pipe, without waiting.
-struct Collected {
-    /// The pipe; `None` after its end.
-    pipe: Option<PipeReader>,
-    length: u64,
-    text: Vec<u8>,
-}
-
-impl Collected {
-    fn new(pipe: PipeReader) -> Result<Self, Broken> {
-        fcntl(&pipe, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map_err(Broken::system("cannot set up a pipe"))?;
-        Ok(Self { pipe: Some(pipe), length: 0, text: Vec::new() })
-    }
-
-    /// Reads the available bytes, and keeps the first `kept` bytes of the whole output.
-    fn read(&mut self, kept: usize) -> Result<(), Broken> {
-        let mut part = [0; 1 << 14];
-        // At most the content of a pipe, so that a writer cannot keep the reader busy forever.
-        for _ in 0..64 {
-            let Some(pipe) = &mut self.pipe else { return Ok(()) };
-            match pipe.read(&mut part) {
-                Ok(0) => self.pipe = None,
-                Ok(length) => {
-                    self.length += length as u64;
-                    let room = kept.saturating_sub(self.text.len());
-                    self.text.extend_from_slice(&part[..length.min(room)]);
-                }
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return Ok(()),
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(Broken::System { action: "cannot read a pipe", error }),
-            }
-        }
-        Ok(())
-    }
-}
-
 /// Returns a later time: at most thirty years later, because the range of the clock is limited.
 fn later(time: Instant, by: Duration) -> Instant {
     const YEARS: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
@@ -464,13 +390,4 @@ fn file(content: &[u8]) -> Result<File, Broken> {
         .into();
     file.write_all(content).and_then(|()| file.rewind()).map_err(Broken::system("cannot write a program"))?;
     Ok(file)
-}
-
-/// Returns a random number of 128 bits in hexadecimal.
-fn nonce() -> Result<String, Broken> {
-    let mut bytes = [0; 16];
-    File::open("/dev/urandom")
-        .and_then(|mut source| source.read_exact(&mut bytes))
-        .map_err(Broken::system("cannot read /dev/urandom"))?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }

@@ -9,8 +9,14 @@
 //!
 //! The kernel's own limit of processor time counts ticks without that scaling: on a busy machine it is ahead by a fifth or more. So it is
 //! only a second line of defence, and the host checks the time here. If `/proc` has no values, all are zero.
+//!
+//! A process that ended is in no file, and if its parent ignores `SIGCHLD`, its time is in no later report either: [`Spent`] keeps it.
 
-use std::{collections::BTreeSet, fs, time::Duration};
+use std::{
+    collections::{BTreeSet, HashMap},
+    fs,
+    time::Duration,
+};
 
 use nix::unistd::{SysconfVar, sysconf};
 
@@ -54,6 +60,32 @@ pub(super) fn used(process: u32) -> Duration {
     Duration::from_millis(ticks().unwrap_or(0).saturating_mul(1000) / a_second)
 }
 
+/// The CPU time of the processes of one program, including those that ended after they were seen.
+#[derive(Default)]
+pub(super) struct Spent {
+    /// The time of each process that was there at the last look.
+    seen: HashMap<u32, Duration>,
+    /// The time of those that have ended since.
+    ended: Duration,
+}
+
+impl Spent {
+    /// Looks at the program's processes again; returns the time of all of them until now.
+    pub fn look(&mut self, processes: impl Iterator<Item = (u32, Duration)>) -> Duration {
+        let mut before = std::mem::take(&mut self.seen);
+        for (process, used) in processes {
+            match before.remove(&process) {
+                // The number belongs to another process now.
+                Some(earlier) if earlier > used => self.ended += earlier,
+                _ => {}
+            }
+            self.seen.insert(process, used);
+        }
+        self.ended += before.into_values().sum::<Duration>();
+        self.ended + self.seen.values().sum::<Duration>()
+    }
+}
+
 /// Returns whether the given processes together use more memory than `limit`.
 pub(super) fn holds_more(processes: &BTreeSet<u32>, limit: u64) -> bool {
     let total = |of: fn(u32) -> u64| processes.iter().fold(0, |sum: u64, process| sum.saturating_add(of(*process)));
@@ -93,4 +125,23 @@ pub(super) fn waited(processes: impl Iterator<Item = u32>) -> Duration {
 fn tasks(process: u32) -> impl Iterator<Item = u32> {
     let entries = fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten().flatten();
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_time_of_processes_that_ended_counts() {
+        let mut spent = Spent::default();
+        let mut look = |processes: &[(u32, u64)]| {
+            spent.look(processes.iter().map(|(process, used)| (*process, Duration::from_millis(*used)))).as_millis()
+        };
+        assert_eq!(look(&[]), 0);
+        assert_eq!(look(&[(1, 10), (2, 20)]), 30);
+        assert_eq!(look(&[(1, 15), (2, 20)]), 35);
+        assert_eq!(look(&[(1, 15), (3, 5)]), 40, "2 has ended");
+        assert_eq!(look(&[(1, 15), (3, 1)]), 41, "3 is another process");
+        assert_eq!(look(&[]), 41);
+    }
 }

@@ -17,12 +17,13 @@ libc.prctl.argtypes = [ctypes.c_int] + [ctypes.c_ulong] * 4
 
 
 class Layer(Exception):
-    """A layer that the kernel refuses."""
+    """A layer that cannot be applied: its name, the number of the kernel's error and its text."""
 
 
 def require(layer, result):
     if result < 0:
-        raise Layer(layer + ": " + os.strerror(ctypes.get_errno()))
+        number = ctypes.get_errno()
+        raise Layer("%s: %d: %s" % (layer, number, os.strerror(number)))
     return result
 
 
@@ -82,6 +83,8 @@ class Zygote:
         libc.prctl(PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         os.setsid()
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        # Not what the caller's caller has left: the time of a child is counted when it is waited for.
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         os.dup2(os.open("/dev/null", os.O_RDWR), 0)
         os.dup2(0, 1)
         os.dup2(0, 2)

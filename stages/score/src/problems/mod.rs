@@ -90,11 +90,14 @@ pub fn read_tree(tree: &InputTree) -> Result<Vec<Problem>> {
 
 /// Returns what is known of the problems of a tree before they are read: their number, unless the file is too long to be looked through.
 pub fn facts(tree: &InputTree) -> Facts {
-    let file = tree.file(FILE).filter(|file| file.size <= MOST_LOOKED_THROUGH);
-    let content = file.and_then(|file| std::fs::read(&file.location).ok());
-    let lines = |content: Vec<u8>| content.iter().filter(|byte| **byte == b'\n').count() as u64;
-    let problems = content.map(|content| Fact::own(lines(content), ""));
-    Facts { problems, ..sizes(tree) }
+    Facts { problems: lines(tree, FILE), ..sizes(tree) }
+}
+
+/// Returns the number of lines of a file, unless it is too long to be looked through.
+pub(crate) fn lines(tree: &InputTree, name: &str) -> Option<Fact<u64>> {
+    let file = tree.file(name).filter(|file| file.size <= MOST_LOOKED_THROUGH)?;
+    let content = std::fs::read(&file.location).ok()?;
+    Some(Fact::own(content.iter().filter(|byte| **byte == b'\n').count() as u64, ""))
 }
 
 /// Returns the size of the files of a tree.

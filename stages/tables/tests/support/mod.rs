@@ -21,6 +21,7 @@ pub fn context(folder: &Path, name: &str, threads: usize) -> Context {
         derived: contract::Derived::default(),
         resources: Resources { threads, memory: 256 << 20, device: Device::Cpu },
         seed: 1,
+        machine_facts: BTreeMap::new(),
         progress: Progress::default(),
         cancel: contract::Cancel::default(),
     }
