@@ -143,8 +143,8 @@ fn a_fraction_that_is_missed_is_warned_of_with_the_shares() {
         let missed = !(0.05..=0.2).contains(&valid);
         let side = if large { "validation" } else { "training" };
         let text = format!(
-            "fraction = 0.1, but validation has {0:.1} % of the documents and {0:.1} % of their bytes: repositories stay \
-             whole; the largest, 'large/one', has 80.0 % of the bytes, in {side}",
+            "fraction = 0.1, but validation has {0:.1} % of the documents and {0:.1} % of their bytes: a repository is never \
+             split; the largest, 'large/one', has 80.0 % of the bytes, in {side}",
             100.0 * valid
         );
         assert_eq!(notes.contains(&text), missed, "{notes}");
