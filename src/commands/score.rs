@@ -169,12 +169,11 @@ impl<'p> File<'p> {
     }
 }
 
-/// Creates a directory and writes the report's files to it.
+/// Creates a directory and writes the report's files to it, each of which appears only once it is complete.
 fn write(report: &Report, dir: &Path) -> Result<(), CommandError> {
     fs::create_dir_all(dir).map_err(CommandError::io(format!("create '{}'", dir.display())))?;
     for (name, content) in report.files()? {
-        let path = dir.join(name);
-        fs::write(&path, content).map_err(CommandError::io(format!("write '{}'", path.display())))?;
+        File::create(&dir.join(name))?.write(|output| Ok(output.write_all(&content)?))?;
     }
     Ok(())
 }

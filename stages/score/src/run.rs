@@ -319,7 +319,8 @@ mod tests {
             (problem(1), conditions(), Cancel::default(), Progress::default());
         let texts: Vec<_> = (0..2000).map(|number| format!("#{number}.")).collect();
         let (tries, running) = (Mutex::new(HashMap::new()), AtomicUsize::new(0));
-        let is_faulty = |program: &Program| (0..faulty).any(|number| program.candidate.contains(&format!("#{number}.")));
+        let is_faulty =
+            |program: &Program| (0..faulty).any(|number| program.candidate.contains(&format!("#{number}.")));
         let execute = |program: &Program| {
             let others = running.fetch_add(1, Ordering::SeqCst);
             let mut tries = tries.lock().unwrap();
@@ -370,7 +371,7 @@ mod tests {
         let execute = |program: &Program| {
             let number: usize = program.candidate.split(['#', '.']).nth_back(1).unwrap().parse().unwrap();
             ran.fetch_max(number, Ordering::Relaxed);
-            if number % 3 == 0 { Err(Broken::Server("gone".to_owned())) } else { Ok(Verdict::Passed) }
+            if number.is_multiple_of(3) { Err(Broken::Server("gone".to_owned())) } else { Ok(Verdict::Passed) }
         };
         let runner = runner(&execute, &conditions, &cancel, &progress);
         let error = runner.run("", &jobs(&problem, &texts), &mut Cache::in_memory()).unwrap_err().to_string();

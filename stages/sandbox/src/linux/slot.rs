@@ -68,7 +68,7 @@ const PRELOAD: &[&str] = &[
 const CHECK_INTERVAL: Duration = Duration::from_millis(20);
 
 /// The maximum time that a program may additionally wait for a processor, as a multiple of the limit of elapsed time.
-const MOST_WAIT_FACTOR: u32 = 30;
+const WAIT_FACTOR: u32 = 30;
 
 /// The maximum number of bytes that the checker's process writes: the code of the tests, and the verdict.
 const MOST_WRITTEN: usize = (1 << 20) + (1 << 16);
@@ -265,7 +265,7 @@ impl Slot {
                 }
                 None if Instant::now() >= deadline => {
                     // Waiting is not the program's fault: it was ready to run. Bounded, so that the run ends.
-                    let waited = self.waited().min(limits.wall.saturating_mul(MOST_WAIT_FACTOR));
+                    let waited = self.waited().min(limits.wall.saturating_mul(WAIT_FACTOR));
                     deadline = later(later(started, limits.wall), waited);
                     (Instant::now() >= deadline).then_some((Failure::Timeout, "the elapsed time is over"))
                 }
