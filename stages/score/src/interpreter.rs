@@ -30,7 +30,8 @@ pub fn check(sandbox: &Sandbox, facts: &BTreeMap<String, String>) -> Result<()> 
         return Ok(());
     }
     let known = known.map_or("did not reply".to_owned(), |known| format!("had version {known}"));
-    let message = format!("the Python interpreter has version {now}, but it {known} when the key of the stage was computed");
+    let message =
+        format!("the Python interpreter has version {now}, but it {known} when the key of the stage was computed");
     Err(StageError::new(message).hint("run it again: the key contains the version"))
 }
 
@@ -77,7 +78,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let program = |name: &str, first: &str| {
             let (path, ran) = (folder.path().join(name), folder.path().join(format!("{name}.ran")));
-            let script = format!("#!/bin/sh\ntest -e '{0}' || {{ touch '{0}'; {first}; }}\necho 3.12.1\n", ran.display());
+            let script =
+                format!("#!/bin/sh\ntest -e '{0}' || {{ touch '{0}'; {first}; }}\necho 3.12.1\n", ran.display());
             fs::write(&path, script).unwrap();
             fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
             path.to_str().unwrap().to_owned()

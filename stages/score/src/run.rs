@@ -319,7 +319,8 @@ mod tests {
             (problem(1), conditions(), Cancel::default(), Progress::default());
         let texts: Vec<_> = (0..2000).map(|number| format!("#{number}.")).collect();
         let (tries, running) = (Mutex::new(HashMap::new()), AtomicUsize::new(0));
-        let is_faulty = |program: &Program| (0..faulty).any(|number| program.candidate.contains(&format!("#{number}.")));
+        let is_faulty =
+            |program: &Program| (0..faulty).any(|number| program.candidate.contains(&format!("#{number}.")));
         let execute = |program: &Program| {
             let others = running.fetch_add(1, Ordering::SeqCst);
             let mut tries = tries.lock().unwrap();

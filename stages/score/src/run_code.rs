@@ -19,8 +19,8 @@ use std::time::Duration;
 
 use contract::figures::{count, counted};
 use contract::{
-    Context, Cost, Digest, Facts, Inferred, InputFacts, InputTree, MachineCheck, Needs, PortType, Ports, Problem, Result, Stage,
-    StageError,
+    Context, Cost, Digest, Facts, Inferred, InputFacts, InputTree, MachineCheck, Needs, PortType, Ports, Problem,
+    Result, Stage, StageError,
 };
 use sandbox::{Layer, Limits, Sandbox, Settings};
 use schemars::JsonSchema;
@@ -43,7 +43,8 @@ pub const SAMPLES: &str = "samples.jsonl";
 /// An upper bound on the memory for the result of a sample, in bytes: in the cache, whose table may be half empty, among the results of programs,
 /// and in the results of samples; and twice its detail, if that is ASCII.
 const OF_RESULT: u64 =
-    (2 * size_of::<(Digest, ProgramResult)>() + size_of::<Ended>() + size_of::<SampleResult>() + 2 * MOST_DETAIL) as u64;
+    (2 * size_of::<(Digest, ProgramResult)>() + size_of::<Ended>() + size_of::<SampleResult>() + 2 * MOST_DETAIL)
+        as u64;
 
 /// The stage kind `run-code`.
 #[derive(Debug)]

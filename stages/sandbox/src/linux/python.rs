@@ -200,7 +200,8 @@ mod tests {
         assert!(failed.to_string().ends_with(": why") && failed.is_lasting(), "{failed}");
         let not_a_program = folder.path().join("text");
         fs::write(&not_a_program, "text").unwrap();
-        for path in [&not_a_program, &not_a_program.join("python"), Path::new("/nowhere/python3"), Path::new("nowhere")] {
+        for path in [&not_a_program, &not_a_program.join("python"), Path::new("/nowhere/python3"), Path::new("nowhere")]
+        {
             let error = python_version(path).unwrap_err();
             assert!(matches!(error, Unavailable::Python { .. }), "{error:?}");
         }
