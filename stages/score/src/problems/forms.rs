@@ -227,7 +227,7 @@ fn is_identifier(name: &str) -> bool {
 }
 
 /// Returns a prompt as a module that compiles: a function without a docstring needs a body.
-fn as_module(prompt: &str) -> String {
+pub(crate) fn as_module(prompt: &str) -> String {
     let last = prompt.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("");
     if !last.trim_end().ends_with(':') {
         return prompt.to_owned();
