@@ -61,7 +61,9 @@ fn with_origin(facts: Facts, stage: &str) -> Facts {
         shape: set(facts.shape, stage),
         sequences: set(facts.sequences, stage),
         problems: set(facts.problems, stage),
+        samples: set(facts.samples, stage),
         bytes: set(facts.bytes, stage),
+        samples_per_problem: set(facts.samples_per_problem, stage),
     }
 }
 
