@@ -15,6 +15,9 @@ pub const MOST_BYTES: u64 = 1 << 30;
 /// The first bytes of a gzip member.
 const GZIP: [u8; 2] = [0x1f, 0x8b];
 
+/// The byte order mark in UTF-8.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
 /// A file of JSON lines.
 #[derive(Debug, Clone, Copy)]
 pub struct JsonLines<'f> {
@@ -63,6 +66,10 @@ impl JsonLines<'_> {
                 break;
             }
             bytes += read as u64;
+            // Some editors write a byte order mark, which is not JSON.
+            if number == 1 && line.starts_with(BYTE_ORDER_MARK) {
+                line.drain(..BYTE_ORDER_MARK.len());
+            }
             self.text(&line, bytes)
                 .and_then(|text| if text.is_empty() { Ok(()) } else { each(number, text) })
                 .map_err(|error| error.at(self.name, number))?;
@@ -162,6 +169,8 @@ mod tests {
         assert_eq!(read(&compressed, 100).unwrap(), expected);
         assert!(read(&compressed[..compressed.len() - 3], 100).is_err(), "a truncated member");
         assert_eq!(read(b"", 100).unwrap(), []);
+        assert_eq!(read(b"\xef\xbb\xbf1\n2", 100).unwrap(), [(1, 1.into()), (2, 2.into())]);
+        assert!(read(b"1\n\xef\xbb\xbf2", 100).is_err(), "a mark elsewhere");
     }
 
     #[test]
