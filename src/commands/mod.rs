@@ -14,6 +14,7 @@
 //! | `device` | the compute device and the budget of a run |
 //! | `consent` | permission to run the programs of a lock |
 //! | `export_dir`, `owned_dir` | the directory that `export` fills; temporary directories |
+//! | `output_file` | a file that the user names for output |
 //! | `dataset_card` | the `README.md` of an export |
 //! | `hashing` | progress of hashing source files |
 
@@ -34,6 +35,7 @@ mod graph;
 mod hashing;
 mod init;
 mod logs;
+mod output_file;
 mod owned_dir;
 mod plan;
 mod project;

@@ -1,7 +1,7 @@
 //! `pipeline score`: scores a file of samples by the unit tests of their problems, outside a run.
 
 use std::fs;
-use std::io::{BufWriter, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::thread::available_parallelism;
 
@@ -10,9 +10,9 @@ use contract::{Kind, Note, Progress, StageError};
 use score::report::Report;
 use score::{EvalCode, Problems, RunCode, Scoring, Settings, score, write_results};
 use serde_json::Value;
-use tempfile::NamedTempFile;
 
 use super::CommandError;
+use super::output_file::OutputFile;
 use super::signals::stop_on_signals;
 use super::stdout::{print_json, stdout};
 use crate::exit::Exit;
@@ -101,7 +101,11 @@ pub(super) fn run(arguments: &ScoreArguments) -> Result<Exit, CommandError> {
         command_settings("pipeline score", &arguments.settings(), &schemas, &[run.clone(), measure.clone()])?;
     let settings: Settings =
         serde_json::from_value(Value::Object(settings)).map_err(|error| CommandError::usage(error.to_string()))?;
-    let results = arguments.results.as_deref().map(File::create).transpose()?;
+    let cached = arguments.cache.as_deref().map(score::cache::file);
+    let inputs = [Some(&arguments.samples), Some(&arguments.problems), arguments.baseline.as_ref(), cached.as_ref()];
+    let inputs: Vec<&Path> = inputs.into_iter().flatten().map(PathBuf::as_path).collect();
+    let results = arguments.results.as_deref().map(|path| OutputFile::create(path, &inputs)).transpose()?;
+    arguments.report.as_deref().map(create_dir).transpose()?;
     let (cancel, progress) = (stop_on_signals()?, Progress::default());
     let scored = score(&Scoring {
         samples: &arguments.samples,
@@ -141,39 +145,16 @@ pub(super) fn run(arguments: &ScoreArguments) -> Result<Exit, CommandError> {
     Ok(Exit::Done)
 }
 
-/// A file that appears only once it is complete. It may replace the file that its content is made from.
-struct File<'p> {
-    path: &'p Path,
-    unfinished: NamedTempFile,
+/// Creates the directory of the report, so that an unusable path is an error before the work.
+fn create_dir(dir: &Path) -> Result<(), CommandError> {
+    fs::create_dir_all(dir).map_err(CommandError::io(format!("create '{}'", dir.display())))
 }
 
-impl<'p> File<'p> {
-    /// Creates a temporary file beside the path, so that an unusable path is an error before the work.
-    fn create(path: &'p Path) -> Result<Self, CommandError> {
-        let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty());
-        let mut builder = tempfile::Builder::new();
-        #[cfg(unix)]
-        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-        let unfinished = builder.tempfile_in(directory.unwrap_or(Path::new(".")));
-        let unfinished = unfinished.map_err(CommandError::io(format!("write '{}'", path.display())))?;
-        Ok(Self { path, unfinished })
-    }
-
-    fn write(self, content: impl FnOnce(&mut dyn Write) -> Result<(), StageError>) -> Result<(), CommandError> {
-        let mut output = BufWriter::new(&self.unfinished);
-        content(&mut output)?;
-        let failed = || CommandError::io(format!("write '{}'", self.path.display()));
-        output.flush().map_err(failed())?;
-        drop(output);
-        self.unfinished.persist(self.path).map_err(|error| failed()(error.error)).map(drop)
-    }
-}
-
-/// Creates a directory and writes the report's files to it, each of which appears only once it is complete.
+/// Writes the report's files to a directory, each of which appears only once it is complete.
 fn write(report: &Report, dir: &Path) -> Result<(), CommandError> {
-    fs::create_dir_all(dir).map_err(CommandError::io(format!("create '{}'", dir.display())))?;
     for (name, content) in report.files()? {
-        File::create(&dir.join(name))?.write(|output| Ok(output.write_all(&content)?))?;
+        OutputFile::create(&dir.join(name), &[])?
+            .write(|output| -> Result<(), StageError> { Ok(output.write_all(&content)?) })?;
     }
     Ok(())
 }

@@ -63,6 +63,7 @@ fn with_origin(facts: Facts, stage: &str) -> Facts {
         problems: set(facts.problems, stage),
         samples: set(facts.samples, stage),
         bytes: set(facts.bytes, stage),
+        samples_per_problem: set(facts.samples_per_problem, stage),
     }
 }
 

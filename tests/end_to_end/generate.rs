@@ -304,6 +304,7 @@ fn what_cannot_be_completed_is_refused() {
         (&[".", "x"], 1, "has no tokenizer.json"),
         (&["run.toml", "x", "--file", "y"], 2, "cannot be used with"),
         (&["run.toml", "x", "--temperature", "nan"], 2, "expected a number from 0 to 1000"),
+        (&["run.toml", "x", "--temperature", "-1"], 2, "expected a number from 0 to 1000"),
         (&["run.toml", "x", "--top-p", "0"], 2, "expected a number above 0"),
         (&["run.toml", "x", "-n", "0"], 2, "invalid value '0'"),
     ] {

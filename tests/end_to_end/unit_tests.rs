@@ -48,15 +48,30 @@ fn a_file_of_samples_is_scored() {
     std::fs::hard_link(&old, &kept).unwrap();
     bench.json(&[&score[..], &["--k", "1", "--report", "report"]].concat());
     assert!(std::fs::read(&kept).unwrap() == before && std::fs::read(&old).unwrap() != before);
+    bench.write("baseline.jsonl", SAMPLES).write("kept/programs.jsonl", "");
     for (arguments, code, message) in [
         (&["--k", "3"][..], 1, "pass@3 needs at least 3 samples"),
         (&["--baseline", "none.jsonl"], 1, "none.jsonl: cannot read the file"),
         (&["--python", "/nowhere/python3"], 1, "Python"),
+        (&["--report", "samples.jsonl"], 1, "cannot create 'samples.jsonl'"),
+        (&["--results", "samples.jsonl"], 2, "cannot write 'samples.jsonl': it is the input 'samples.jsonl'"),
+        (&["--results", "./problems.jsonl"], 2, "it is the input 'problems.jsonl'"),
+        (&["--baseline", "baseline.jsonl", "--results", "baseline.jsonl"], 2, "it is the input 'baseline.jsonl'"),
+        (&["--cache", "kept", "--results", "kept/programs.jsonl"], 2, "it is the input 'kept/programs.jsonl'"),
         (&["--results", "none/results.jsonl"], 1, "cannot write 'none/results.jsonl'"),
     ] {
         let ran = bench.pipeline(&[&score[..], arguments].concat());
         assert_eq!(ran.code, code, "{arguments:?}: {}", ran.stderr);
         assert!(ran.stderr.contains(message), "{arguments:?}: {}", ran.stderr);
+    }
+    assert_eq!(std::fs::read_to_string(bench.path().join("samples.jsonl")).unwrap(), SAMPLES);
+    // Standard output is here a pipe.
+    #[cfg(unix)]
+    {
+        std::os::unix::fs::symlink("/dev/fd/1", bench.path().join("stdout")).unwrap();
+        let piped = bench.pipeline(&[&score[..], &["--results", "stdout"]].concat());
+        assert_eq!((piped.code, piped.stdout.lines().count()), (0, 5), "{}{}", piped.stdout, piped.stderr);
+        assert!(piped.stdout.starts_with("{\"task_id\": \"one\", ") && bench.path().join("stdout").is_symlink());
     }
     let optional = bench.pipeline(&[&score[..], &["--python", "/nowhere/python3", "--set", "optional=true"]].concat());
     assert_eq!((optional.code, optional.stdout.as_str()), (0, ""));

@@ -36,10 +36,10 @@ pub struct GenerateArguments {
     #[arg(long, value_name = "N", conflicts_with = "max_tokens", value_parser = clap::value_parser!(u32).range(1..))]
     pub max_length: Option<u32>,
     /// Sampling temperature; 0 always picks the most probable token.
-    #[arg(long, value_name = "T", default_value_t = 0.4, value_parser = at_least_zero)]
+    #[arg(long, value_name = "T", default_value_t = 0.4, allow_negative_numbers = true, value_parser = at_least_zero)]
     pub temperature: f64,
     /// Sample only from the smallest set of tokens whose total probability is at least this value; 1 keeps all tokens.
-    #[arg(long, value_name = "P", default_value_t = 0.95, value_parser = share)]
+    #[arg(long, value_name = "P", default_value_t = 0.95, allow_negative_numbers = true, value_parser = share)]
     pub top_p: f64,
     /// Sample only from this many of the most probable tokens; 0 keeps all tokens.
     #[arg(long, value_name = "K", default_value_t = 0)]

@@ -55,6 +55,8 @@ pub struct Facts {
     pub problems: Option<Fact<u64>>,
     /// The number of samples of code, known once they are generated.
     pub samples: Option<Fact<u64>>,
+    /// The number of samples of code of each problem, at each temperature.
+    pub samples_per_problem: Option<Fact<u64>>,
     /// The size of the files, in bytes, known once they are written.
     pub bytes: Option<Fact<u64>>,
 }
@@ -84,6 +86,7 @@ impl Facts {
             sequences: self.sequences.or(other.sequences),
             problems: self.problems.or(other.problems),
             samples: self.samples.or(other.samples),
+            samples_per_problem: self.samples_per_problem.or(other.samples_per_problem),
             bytes: self.bytes.or(other.bytes),
         }
     }

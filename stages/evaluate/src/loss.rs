@@ -9,8 +9,8 @@ use contract::{
     ConflictText, Context, Inferred, InputFacts, InputTree, Needs, PortType, Ports, Problem, Result, Stage, StageError,
     Unit,
 };
-use model::fused::memory::Reuse;
 use model::folder::ModelFolder;
+use model::fused::memory::Reuse;
 use model::train::head::LOGITS;
 use model::{Gpt2, Gpt2Config};
 use schemars::JsonSchema;

@@ -20,8 +20,8 @@ use std::path::Path;
 
 use contract::figures::{count, counted};
 use contract::{
-    Context, Cost, Draw, Inferred, InputFacts, InputTree, Needs, PortType, Ports, Problem, Result, Stage, StageError,
-    Unit,
+    Context, Cost, Draw, Fact, Facts, Inferred, InputFacts, InputTree, Needs, PortType, Ports, Problem, Result, Stage,
+    StageError, Unit,
 };
 use model::folder::ModelFolder;
 use model::generate::{Completion, End, Generation, Generator, Request, Sampling, Stops};
@@ -129,6 +129,8 @@ impl Stage for SampleCode {
 
     fn infer(spec: &Spec, _: &Exec, inputs: &InputFacts) -> Inferred {
         let mut inferred = Inferred::default();
+        let samples_per_problem = Some(Fact::own(spec.samples as u64, "samples"));
+        inferred.outputs.insert("samples", Facts { samples_per_problem, ..Facts::default() });
         let (model, tokenizer) = (inputs.port("model"), inputs.port("tokenizer"));
         inferred.same_tokenizer("tokenizer", &model, &tokenizer, "the model and this evaluation have");
         if let (Some(sizes), Some(positions)) = (Sizes::of(&model), &model.positions) {

@@ -17,7 +17,7 @@
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, BufRead, BufReader, Seek, SeekFrom, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use contract::{Digest, Result, StageError};
 use serde::{Deserialize, Serialize};
@@ -70,6 +70,11 @@ impl Line {
     }
 }
 
+/// Returns the file of the cache in a directory.
+pub fn file(directory: &Path) -> PathBuf {
+    directory.join(FILE)
+}
+
 impl Cache {
     /// Creates a cache in memory only.
     pub fn in_memory() -> Self {
@@ -83,8 +88,14 @@ impl Cache {
     pub fn open(directory: &Path) -> Result<Self> {
         let failed = |error: &std::io::Error| StageError::io("open the results of programs", error).in_file(directory);
         fs::create_dir_all(directory).map_err(|error| failed(&error))?;
-        let options = OpenOptions::new().create(true).read(true).append(true).open(directory.join(FILE));
+        let options = OpenOptions::new().create(true).read(true).append(true).open(file(directory));
         let mut file = options.map_err(|error| failed(&error))?;
+        // Reading a FIFO would block. Opening it for both reading and writing does not.
+        if !file.metadata().map_err(|error| failed(&error))?.is_file() {
+            return Err(StageError::new(format!("'{FILE}' is not a regular file"))
+                .in_file(directory)
+                .hint("remove it, or use another directory"));
+        }
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
@@ -170,6 +181,16 @@ mod tests {
             failure: number.is_multiple_of(2).then_some(FailureKind::Name),
             detail: format!("é {number}\n"),
         }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_fifo_is_refused_instead_of_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let made = std::process::Command::new("mkfifo").arg(folder.path().join(FILE)).status().unwrap();
+        assert!(made.success());
+        let error = Cache::open(folder.path()).unwrap_err().to_string();
+        assert!(error.ends_with("'programs.jsonl' is not a regular file"), "{error}");
     }
 
     fn filled(folder: &Path, count: usize) -> Vec<u8> {

@@ -3,7 +3,10 @@
 //! It runs no program: a changed k or interval only measures the results of `run-code` again, in about a second. [`crate::run_code`] describes
 //! what the key of each stage covers.
 
-use contract::{Context, Inputs, Needs, PortType, Ports, Problem, Result, Stage};
+use contract::figures::counted;
+use contract::{
+    ConflictText, Context, Fact, Inferred, InputFacts, Inputs, Needs, PortType, Ports, Problem, Result, Stage,
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -53,7 +56,7 @@ impl Stage for EvalCode {
     type Spec = Spec;
     type Exec = Exec;
     const KIND: &'static str = "eval-code";
-    const REVISION: u32 = 4;
+    const REVISION: u32 = 5;
     /// For the draws of the bootstrap.
     const SEEDED: bool = true;
 
@@ -66,6 +69,28 @@ impl Stage for EvalCode {
 
     fn check(spec: &Spec, _: &Exec) -> Vec<Problem> {
         repeated("ks", &spec.ks).into_iter().collect()
+    }
+
+    fn infer(spec: &Spec, _: &Exec, inputs: &InputFacts) -> Inferred {
+        let mut inferred = Inferred::default();
+        for port in ["results", "baseline"] {
+            let samples = inputs.port(port).samples_per_problem;
+            for (place, k) in spec.ks.iter().enumerate() {
+                let k = Fact::own(*k, format!("ks[{place}]"));
+                inferred.compare(
+                    &k.origin.setting,
+                    Some(&k),
+                    samples.as_ref(),
+                    |k, samples| k.value <= samples.value,
+                    |k, samples| ConflictText {
+                        message: format!("pass@{k} needs at least {} of each problem", counted(*k, "sample")),
+                        label: format!("{} of each problem", counted(*samples, "sample")),
+                        hint: format!("generate {k} or more samples of each problem, or set k to at most {samples}"),
+                    },
+                );
+            }
+        }
+        inferred
     }
 
     fn compare(before: &Inputs, after: &Inputs) -> Option<String> {

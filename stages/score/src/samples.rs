@@ -23,7 +23,7 @@ use contract::{Result, StageError, shortened};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::lines::{JsonLines, MOST_BYTES, unparsed};
+use crate::lines::{JsonLines, MOST_BYTES, parsed_object, unparsed};
 use crate::problems::{Problem, checked_task_id};
 use crate::raw::RawFields;
 use crate::temperature::Temperature;
@@ -101,7 +101,8 @@ pub fn read(location: &Path, name: &Path, problems: &[Problem]) -> Result<Vec<Sa
     let mut samples: Vec<Sample> = Vec::new();
     let mut seen = Indices::default();
     let file = JsonLines { location, name, most_line: MOST_LINE, most_bytes: MOST_BYTES };
-    file.read(|_, line: Line| {
+    file.read_texts(|_, text| {
+        let line: Line = parsed_object(text)?;
         if samples.len() == MOST_SAMPLES {
             return Err(StageError::new(format!("there are more than {} samples", count(MOST_SAMPLES as u64)))
                 .hint("split the file"));
@@ -256,6 +257,14 @@ mod tests {
                 "samples.jsonl:2: the task 't/9' is not among the problems",
             ),
             ("{\"task_id\": \"t/0\"}", "samples.jsonl:2: the field 'completion' is missing"),
+            (
+                "{\"task_id\": \"t/0\", \"completion\": \"\", \"temperature\": \"hot\"}",
+                "samples.jsonl:2: the line does not have the expected format: invalid type: string \"hot\", expected a number at column 57",
+            ),
+            (
+                "[\"t/0\", \"\", null, null, null, null]",
+                "samples.jsonl:2: the line does not have the expected format: expected an object, found a list",
+            ),
             (first, "samples.jsonl:2: duplicate sample of this task, temperature and index 0"),
             (
                 "{\"task_id\": \"t/0\", \"completion\": \"\", \"solution\": \"\"}",

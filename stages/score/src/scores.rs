@@ -8,7 +8,9 @@ use serde::Serialize;
 
 use crate::bootstrap::{Bootstrap, Estimate, Interval};
 use crate::pass_at_k::pass_at_k;
-use crate::results::Results;
+use crate::problems::Problem;
+use crate::results::{Results, SampleResult};
+use crate::samples::Sample;
 use crate::temperature::Temperature;
 
 /// The default values of k; those above the number of samples are left out.
@@ -81,13 +83,19 @@ pub struct Counts {
 impl Counts {
     /// Counts results.
     pub fn of(results: &Results) -> Self {
-        let tasks: Vec<_> = results.facts.problems.iter().map(|problem| problem.task_id.clone()).collect();
+        let tasks = results.facts.problems.iter().map(|problem| problem.task_id.clone()).collect();
+        let facts = |sample: &SampleResult| (sample.temperature, sample.problem, sample.result.passed());
+        Self::new(tasks, results.samples.iter().map(facts))
+    }
+
+    /// Counts samples, each with its temperature, the index of its problem, and whether it passed.
+    fn new(tasks: Vec<String>, facts: impl Iterator<Item = (Temperature, usize, bool)>) -> Self {
         let mut groups: BTreeMap<Temperature, Vec<(u64, u64)>> = BTreeMap::new();
-        for sample in &results.samples {
-            let group = groups.entry(sample.temperature).or_insert_with(|| vec![(0, 0); tasks.len()]);
-            let (samples, passed) = &mut group[sample.problem];
+        for (temperature, problem, has_passed) in facts {
+            let group = groups.entry(temperature).or_insert_with(|| vec![(0, 0); tasks.len()]);
+            let (samples, passed) = &mut group[problem];
             *samples += 1;
-            *passed += u64::from(sample.result.passed());
+            *passed += u64::from(has_passed);
         }
         Self { tasks, groups }
     }
@@ -137,6 +145,21 @@ impl Measure {
         ks.sort_unstable();
         ks.dedup();
         ks
+    }
+
+    /// Checks before samples run that the values of k are at most the number of samples of each problem.
+    ///
+    /// # Errors
+    /// See [`Measure::scores`].
+    pub fn check(&self, problems: &[Problem], samples: &[Sample]) -> Result<()> {
+        let tasks = problems.iter().map(|problem| problem.task_id.clone()).collect();
+        let counts = Counts::new(tasks, samples.iter().map(|sample| (sample.temperature, sample.problem, false)));
+        for &temperature in counts.groups.keys() {
+            for k in self.chosen_ks(counts.fewest()) {
+                counts.values(temperature, k)?;
+            }
+        }
+        Ok(())
     }
 
     /// Returns pass@k for each temperature and k, in ascending order.

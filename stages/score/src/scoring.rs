@@ -71,6 +71,11 @@ pub fn score(scoring: &Scoring<'_>) -> Result<Scored> {
     let problems = problems::read(problems, problems, &settings.problems)?;
     let read = |path: &Path| samples::read(path, path, &problems);
     let (samples, baseline) = (read(samples)?, baseline.map(read).transpose()?);
+    let measure = settings.measure.measure(scoring.seed);
+    [Some(&samples), baseline.as_ref()]
+        .into_iter()
+        .flatten()
+        .try_for_each(|samples| measure.check(&problems, samples))?;
     let mut cache = scoring.cache.map_or_else(|| Ok(Cache::in_memory()), Cache::open)?;
     let options = settings.run.options(&settings.exec, scoring.threads);
     let sandbox = settings.exec.sandbox(&options)?;
@@ -78,7 +83,7 @@ pub fn score(scoring: &Scoring<'_>) -> Result<Scored> {
         |samples| run_samples(&sandbox, &problems, samples, &options, &mut cache, scoring.cancel, scoring.progress);
     let results = run(samples)?;
     let baseline = baseline.map(run).transpose()?;
-    let report = Report::new(&results, baseline.as_ref(), &settings.measure.measure(scoring.seed))?;
+    let report = Report::new(&results, baseline.as_ref(), &measure)?;
     Ok(Scored { results, report })
 }
 
@@ -109,6 +114,42 @@ pub fn write_results(samples: &Path, results: &Results, output: &mut dyn Write) 
 mod tests {
     use super::*;
     use crate::scores::tests::results;
+
+    #[test]
+    fn a_k_above_the_samples_is_an_error_before_a_sandbox_is_built() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            path
+        };
+        let problem = r#"{"task_id": "a", "prompt": "", "canonical_solution": "", "test": "", "entry_point": "f"}"#;
+        let problems = file("problems.jsonl", problem);
+        let sample = "{\"task_id\": \"a\", \"completion\": \"\"}\n";
+        let (one, two) = (file("one.jsonl", sample), file("two.jsonl", &sample.repeat(2)));
+        let error = |baseline, k: u64| {
+            let settings = serde_json::from_value(serde_json::json!({"ks": [k], "python": "/nowhere/python3"}));
+            let (cancel, progress) = (Cancel::default(), Progress::default());
+            let (samples, settings) = (two.as_path(), &settings.unwrap());
+            let scored = score(&Scoring {
+                samples,
+                baseline,
+                problems: &problems,
+                settings,
+                threads: 1,
+                seed: 1,
+                cache: None,
+                cancel: &cancel,
+                progress: &progress,
+            });
+            scored.unwrap_err().to_string()
+        };
+        assert!(error(None, 3).starts_with("pass@3 needs at least 3 samples"), "{}", error(None, 3));
+        assert!(error(Some(&one), 2).starts_with("pass@2 needs at least 2 samples"), "{}", error(Some(&one), 2));
+        for (baseline, k) in [(None, 2), (Some(two.as_path()), 2), (Some(one.as_path()), 1)] {
+            assert!(error(baseline, k).contains("/nowhere/python3"), "{}", error(baseline, k));
+        }
+    }
 
     #[test]
     fn a_file_of_samples_that_changed_meanwhile_is_detected() {

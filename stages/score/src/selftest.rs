@@ -1,5 +1,6 @@
 //! The self-test of the evaluator on this machine, before it scores a model: in the same sandbox and with the same
-//! limits, every reference solution must pass and every empty completion must fail. Otherwise nothing is reported.
+//! limits, every reference solution must pass and every empty completion must fail (`pass` is the body of a function
+//! that has none). Otherwise nothing is reported.
 //!
 //! Reference solutions are truncated like samples, to detect a truncation that destroys correct answers; under
 //! [`Rule::LastStop`], which is known to destroy them, they are not.
@@ -8,7 +9,7 @@ use contract::figures::{count, counted};
 use contract::{Result, StageError, shortened};
 use serde::{Deserialize, Serialize};
 
-use crate::problems::Problem;
+use crate::problems::{Problem, as_module};
 use crate::program::{Code, Job};
 use crate::run::Ended;
 use crate::truncate::{Rule, Truncated, Truncation};
@@ -40,7 +41,8 @@ pub fn jobs<'j>(problems: &'j [Problem], truncation: &Truncation) -> Vec<Job<'j>
         };
         Job { problem, code }
     };
-    let empty = |problem| Job { problem, code: Code::Completion("".into()) };
+    // With a body where the prompt has none: otherwise it would not compile, and fail whatever the tests are.
+    let empty = |problem: &'j Problem| Job { problem, code: Code::Solution(as_module(&problem.beginning).into()) };
     problems.iter().map(canonical).chain(problems.iter().map(empty)).collect()
 }
 
@@ -116,6 +118,15 @@ mod tests {
         assert_eq!(check(&[None, failed, failed, failed]).unwrap_err().to_string(), message);
         let message = "the evaluator's self-test failed: 1 of 2 empty completions passed: t/0";
         assert_eq!(check(&[None, None, None, failed]).unwrap_err().to_string(), message);
+    }
+
+    #[test]
+    fn an_empty_completion_compiles_so_that_tests_without_an_assertion_are_detected() {
+        let problems =
+            [problem(0), Problem { beginning: "def f():\n    \"\"\"Text.\"\"\"\n".to_owned(), ..problem(1) }];
+        let candidates: Vec<_> =
+            jobs(&problems, &Truncation::default()).iter().map(|job| job.program().candidate).collect();
+        assert_eq!(candidates[2..], ["def f0():\n    pass\n\n", "def f():\n    \"\"\"Text.\"\"\"\n\n"]);
     }
 
     #[test]

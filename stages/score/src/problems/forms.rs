@@ -220,14 +220,16 @@ fn unexpected(field: &str, expected: &str, found: &str) -> StageError {
         .hint("set `form` or `fields` to match the file")
 }
 
-/// Returns whether a string is an ASCII Python identifier.
+/// Returns whether a string is a Python identifier (PEP 3131). Python looks names up in the normal form NFKC: a name in another form is one
+/// that no candidate defines, which the self-test reports.
 fn is_identifier(name: &str) -> bool {
-    name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
-        && name.bytes().next().is_some_and(|first| !first.is_ascii_digit())
+    let mut letters = name.chars();
+    letters.next().is_some_and(|first| first == '_' || unicode_ident::is_xid_start(first))
+        && letters.all(unicode_ident::is_xid_continue)
 }
 
 /// Returns a prompt as a module that compiles: a function without a docstring needs a body.
-fn as_module(prompt: &str) -> String {
+pub(crate) fn as_module(prompt: &str) -> String {
     let last = prompt.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("");
     if !last.trim_end().ends_with(':') {
         return prompt.to_owned();
@@ -292,6 +294,16 @@ mod tests {
             "task_id": "a/0", "prompt": "def add(a, b):\n", "canonical_solution": "    return a + b\n",
             "test": "def check(f):\n    assert f(1, 2) == 3", "entry_point": "add", "extra": [1],
         })
+    }
+
+    #[test]
+    fn identifiers_are_those_of_python() {
+        for name in ["f", "_", "_1", "f_1", "\u{192}", "\u{fc}ber", "\u{540d}\u{524d}", "a\u{301}"] {
+            assert!(is_identifier(name), "{name}");
+        }
+        for name in ["", "1", "a b", "a-b", "a.b", "f()", "\u{301}", "\u{2192}", "a\u{a0}"] {
+            assert!(!is_identifier(name), "{name}");
+        }
     }
 
     #[test]

@@ -15,6 +15,7 @@ use contract::{Digest, Fact, Facts, InputTree, Result, StageError, shortened};
 use serde::{Deserialize, Serialize};
 
 use self::forms::Row;
+pub(crate) use self::forms::as_module;
 pub use self::forms::{Fields, Form, MbppPrompt, tested};
 pub use self::stage::{Problems, Spec};
 use crate::framed::Framed;
