@@ -262,6 +262,10 @@ fn nothing_is_reported_where_the_self_test_fails() {
     assert!(looping.contains("multiple/4 (timeout: the processor time is over)"), "{looping}");
     let untested = error(with("test", "def check(candidate):\n    pass\n"));
     assert_eq!(untested.to_string(), "the evaluator's self-test failed: 1 of 2 empty completions passed: multiple/4");
+    // An empty completion that does not compile would hide it.
+    let mut bodyless = with("test", "def check(candidate):\n    pass\n");
+    (bodyless["prompt"], bodyless["entry_point"]) = ("def bodyless(x):\n".into(), "bodyless".into());
+    assert_eq!(error(bodyless).to_string(), untested.to_string());
     let StageError::Failed(failure) = untested else { panic!() };
     assert!(failure.hint.unwrap().starts_with("no score is reported"));
     let broken = error(with("test", "def check(:\n")).to_string();

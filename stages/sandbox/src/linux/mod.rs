@@ -171,3 +171,23 @@ fn trial(plan: &Plan) -> Result<Slot, Unstarted> {
         Err(broken) => Err(Unstarted::Broken(broken)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dropped_sandbox_leaves_no_process_and_no_zombie() {
+        let sandbox = match Sandbox::new(Settings::default()) {
+            Ok(sandbox) => sandbox,
+            Err(reason) if reason.is_lasting() => return eprintln!("skipped: {reason}"),
+            Err(error) => panic!("{error}"),
+        };
+        let processes: BTreeSet<u32> = sandbox.idle.lock().unwrap().iter().flat_map(Slot::resident).copied().collect();
+        assert!(processes.len() >= 4, "{processes:?}");
+        drop(sandbox);
+        let left: Vec<_> =
+            processes.iter().filter(|process| std::path::Path::new(&format!("/proc/{process}")).exists()).collect();
+        assert!(left.is_empty(), "{left:?}");
+    }
+}

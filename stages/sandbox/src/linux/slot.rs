@@ -26,7 +26,10 @@ use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::{
         memfd::{MFdFlags, memfd_create},
-        socket::{AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, recv, send, sendmsg, socketpair},
+        socket::{
+            AddressFamily, ControlMessage, MsgFlags, Shutdown, SockFlag, SockType, recv, send, sendmsg, shutdown,
+            socketpair,
+        },
     },
 };
 use serde_json::json;
@@ -300,6 +303,12 @@ impl Slot {
         Ok((report, verdict.text, exceeded))
     }
 
+    /// Returns the processes that are there without a program: the server's.
+    #[cfg(test)]
+    pub fn resident(&self) -> &BTreeSet<u32> {
+        &self.resident
+    }
+
     /// Returns the program's processes.
     fn processes(&self) -> impl Iterator<Item = u32> {
         usage::tree(self.child.id()).into_iter().filter(|process| !self.resident.contains(process))
@@ -355,9 +364,19 @@ impl Slot {
     }
 }
 
+/// The longest time to wait for the server's own end.
+const FAREWELL: Duration = Duration::from_millis(500);
+
 impl Drop for Slot {
     fn drop(&mut self) {
-        // Ends the first process of the server's pid namespace, and with it all processes in it.
+        // The server ends at the end of the link, and all processes of its pid namespace with it. Its parent reaps it: no zombie is left to
+        // the first process of the machine, which may be slow at that or never do it.
+        let _ = shutdown(self.control.as_raw_fd(), Shutdown::Both);
+        let deadline = Instant::now() + FAREWELL;
+        while Instant::now() < deadline && matches!(self.child.try_wait(), Ok(None)) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        // If it has not, its parent's death ends it.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
