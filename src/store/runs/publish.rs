@@ -46,9 +46,7 @@ impl Runs {
         for (port, tree) in outputs {
             let (link, target) = (dir.join(file_name(port)?), to_tree(tree.digest()));
             failpoint::pass("publish-before-link");
-            if !leads_to(&link, &target) {
-                files::replace_link(&self.root.layout.tmp(), &target, &link)?;
-            }
+            self.link(&link, &target)?;
         }
         Ok(())
     }
@@ -56,10 +54,13 @@ impl Runs {
     /// Creates the links of a tree that are missing or point elsewhere. No run links to the tree before they are complete.
     fn publish_tree(&self, tree: &Tree) -> Result<()> {
         let dir = self.root.layout.published(tree.digest());
-        if dir.symlink_metadata().is_ok_and(|found| !found.is_dir()) {
-            files::remove(&dir)?;
+        let found = dir.symlink_metadata();
+        if !found.as_ref().is_ok_and(fs::Metadata::is_dir) {
+            if found.is_ok() {
+                files::remove(&dir)?;
+            }
+            fs::create_dir_all(&dir).map_err(StoreError::io("create", &dir))?;
         }
-        fs::create_dir_all(&dir).map_err(StoreError::io("create", &dir))?;
         for entry in tree.entries() {
             let (link, target) = (entry.path.below(&dir), to_blob(entry));
             if leads_to(&link, &target) {
@@ -68,14 +69,23 @@ impl Runs {
             failpoint::pass("publish-before-file");
             let parent = link.parent().unwrap_or(&dir);
             fs::create_dir_all(parent).map_err(StoreError::io("create", parent))?;
-            match symlink(&target, &link) {
-                Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-                    files::replace_link(&self.root.layout.tmp(), &target, &link)?;
-                }
-                made => made.map_err(StoreError::io("write", &link))?,
-            }
+            self.link(&link, &target)?;
         }
         Ok(())
+    }
+
+    /// Creates a link, or replaces what is in its place and points elsewhere.
+    fn link(&self, link: &Path, target: &str) -> Result<()> {
+        match symlink(target, link) {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                if leads_to(link, target) {
+                    Ok(())
+                } else {
+                    files::replace_link(&self.root.layout.tmp(), target, link)
+                }
+            }
+            made => made.map_err(StoreError::io("write", link)),
+        }
     }
 
     /// Returns the trees that a run's outputs by name link to.
