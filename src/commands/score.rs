@@ -150,11 +150,10 @@ fn create_dir(dir: &Path) -> Result<(), CommandError> {
     fs::create_dir_all(dir).map_err(CommandError::io(format!("create '{}'", dir.display())))
 }
 
-/// Writes the report's files to a directory.
+/// Writes the report's files to a directory, each of which appears only once it is complete.
 fn write(report: &Report, dir: &Path) -> Result<(), CommandError> {
     for (name, content) in report.files()? {
-        let path = dir.join(name);
-        fs::write(&path, content).map_err(CommandError::io(format!("write '{}'", path.display())))?;
+        OutputFile::create(&dir.join(name), &[])?.write(|output| Ok(output.write_all(&content)?))?;
     }
     Ok(())
 }

@@ -18,9 +18,10 @@ fn with_model() -> Bench {
     bench
 }
 
-/// The text that `generate` prints with these arguments.
+/// The text that `generate` prints with these arguments, for one completion unless they say how many.
 fn generated(bench: &Bench, arguments: &[&str]) -> String {
-    let ran = bench.pipeline(&[&["generate"], arguments, &["--device", "cpu"]].concat());
+    let one: &[&str] = if arguments.contains(&"-n") { &[] } else { &["-n", "1"] };
+    let ran = bench.pipeline(&[&["generate"], arguments, one, &["--device", "cpu"]].concat());
     assert_eq!(ran.code, 0, "{arguments:?}: {}", ran.stderr);
     ran.stdout
 }
@@ -79,7 +80,7 @@ fn a_text_that_is_printed_as_it_is_generated_is_that_of_the_json() {
     {
         let seed = number.to_string();
         for prompt in ["", "import os\n", "x = \"\u{e9}\""] {
-            let arguments = [&["model", prompt, "--seed", &seed, "--max-tokens", "40"], settings].concat();
+            let arguments = [&["model", prompt, "-n", "1", "--seed", &seed, "--max-tokens", "40"], settings].concat();
             let json = bench.json(&[&["generate"], &arguments[..], &["--device", "cpu"]].concat());
             let text = json["completions"][0]["text"].as_str().unwrap();
             let printed = contract::printable(&format!("{prompt}{text}\n"), &['\t']);
@@ -97,7 +98,15 @@ fn the_settings_of_the_book_are_the_defaults() {
     for stop in ["\nclass", "\ndef", "\n#", "\n@", "\nprint", "\nif"] {
         explicit.extend(["--stop", stop]);
     }
-    assert_eq!(generated(&bench, &explicit), generated(&bench, &["model", prompt]));
+    explicit.extend(["-n", "4"]);
+    let defaults = |arguments: &[&str]| {
+        bench.json(&[&["generate", "model", prompt, "--device", "cpu"], arguments].concat())["completions"].clone()
+    };
+    let text = generated(&bench, &explicit);
+    assert!(text.starts_with(&format!("== 1 of 4\n{prompt}")) && text.contains("\n\n== 4 of 4\n"), "{text}");
+    assert_eq!(bench.pipeline(&["generate", "model", prompt, "--device", "cpu"]).stdout, text);
+    assert_eq!(defaults(&[]).as_array().unwrap().len(), 4);
+    assert_eq!(defaults(&["--temperature", "0"]).as_array().unwrap().len(), 1, "all would be the same");
     let json = bench.json(&["generate", "model", prompt, "--max-length", "64", "--no-stop", "--temperature", "0"]);
     let ended = json["completions"][0]["ended"].as_str().unwrap();
     assert!(["max-length", "end-of-text"].contains(&ended), "{json}");

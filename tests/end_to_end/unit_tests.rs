@@ -43,6 +43,12 @@ fn a_file_of_samples_is_scored() {
         assert!(bench.path().join("report").join(file).is_file(), "{file}");
     }
     bench.write("baseline.jsonl", SAMPLES).write("kept/programs.jsonl", "");
+    // A file is replaced as a whole: another name of the old one still has all of it.
+    let (old, kept) = (bench.path().join("report/report.json"), bench.path().join("kept.json"));
+    let before = std::fs::read(&old).unwrap();
+    std::fs::hard_link(&old, &kept).unwrap();
+    bench.json(&[&score[..], &["--k", "1", "--report", "report"]].concat());
+    assert!(std::fs::read(&kept).unwrap() == before && std::fs::read(&old).unwrap() != before);
     for (arguments, code, message) in [
         (&["--k", "3"][..], 1, "pass@3 needs at least 3 samples"),
         (&["--baseline", "none.jsonl"], 1, "none.jsonl: cannot read the file"),
@@ -183,8 +189,11 @@ fn another_version_of_python_runs_the_programs_again() {
 
     let Some(bench) = project() else { return };
     let say = |version: &str| {
-        let script =
-            format!("#!/bin/sh\ncase \"$*\" in *'%d.%d.%d'*) echo {version};; *) exec python3 \"$@\";; esac\n");
+        // Both for the key and for the sandbox.
+        let script = format!(
+            "#!/bin/sh\ncase \"$*\" in\n*'%d.%d.%d'*) echo {version} ;;\n\
+             *) python3 \"$@\" | sed 's/\"version\": \"[0-9.]*\"/\"version\": \"{version}\"/' ;;\nesac\n"
+        );
         bench.write("python", script);
         let path = bench.path().join("python");
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
@@ -197,7 +206,7 @@ fn another_version_of_python_runs_the_programs_again() {
     say("3.99.0");
     let plan = bench.pipeline(&[&["plan", "run.toml"], &with[..]].concat());
     assert!(plan.stdout.contains("machine.python: \"3.98.1\" -> \"3.99.0\""), "{}", plan.stdout);
-    assert_eq!(bench.run_with(&with), ["tests"]);
+    assert_eq!(bench.run_with(&with), ["score", "tests"]);
     // That version again is cached; without an interpreter the plan has no such fact.
     say("3.98.1");
     assert_eq!(bench.run_with(&with), [""; 0]);

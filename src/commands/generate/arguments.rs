@@ -7,6 +7,9 @@ use contract::Device;
 
 use crate::commands::arguments::ManifestOptions;
 
+/// The default number of completions of a prompt that is given.
+const COMPLETIONS: u16 = 4;
+
 /// Arguments of `generate`.
 #[derive(Debug, Args)]
 pub struct GenerateArguments {
@@ -21,10 +24,12 @@ pub struct GenerateArguments {
     /// Read the prompt from this file.
     #[arg(long, value_name = "FILE", conflicts_with = "prompt")]
     pub file: Option<PathBuf>,
-    /// Number of completions. One completion is printed while it is generated, several when all are complete.
-    #[arg(short = 'n', long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
-    pub completions: u16,
-    /// Maximum number of tokens in a completion; the context of the model may allow fewer.
+    /// Number of completions [default: 4; 1 for prompts that are read interactively, and with --temperature 0, where all are the same]. One
+    /// completion is printed while it is generated, several when all are complete.
+    #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub completions: Option<u16>,
+    /// Maximum number of tokens in a completion, not counting the prompt, so that a long prompt leaves as much room as a short one; the context
+    /// of the model may allow fewer.
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
     pub max_tokens: u32,
     /// Maximum number of tokens in prompt and completion together; replaces --max-tokens.
@@ -56,6 +61,14 @@ pub struct GenerateArguments {
     /// Print the completions as JSON.
     #[arg(long)]
     pub json: bool,
+}
+
+impl GenerateArguments {
+    /// Returns the number of completions of a prompt.
+    pub(super) fn completions(&self, is_interactive: bool) -> u16 {
+        let default = if is_interactive || self.temperature == 0.0 { 1 } else { COMPLETIONS };
+        self.completions.unwrap_or(default)
+    }
 }
 
 fn at_least_zero(text: &str) -> Result<f64, String> {

@@ -88,7 +88,7 @@ impl Interrupts {
 pub(super) fn run(arguments: &GenerateArguments) -> Result<Exit, CommandError> {
     let interrupts = Interrupts::listen()?;
     stderr!("loading {}", arguments.model);
-    let session = Session::open(arguments)?;
+    let session = Session::open(arguments, arguments.completions(true))?;
     stderr!(
         "Type a prompt of one or more lines; a line with only '{END}' completes it.\n\
          Ctrl-C ends a completion, Ctrl-D the program."
@@ -101,7 +101,7 @@ pub(super) fn run(arguments: &GenerateArguments) -> Result<Exit, CommandError> {
         };
         let cancel = Cancel::default();
         *interrupts.activity() = Activity::Completing(cancel.clone());
-        match complete(arguments, &session, &prompt, &cancel) {
+        match complete(&session, &prompt, &cancel) {
             // These errors concern one prompt; the next one may succeed.
             Err(error @ (CommandError::Usage { .. } | CommandError::Failed { .. })) => stderr!("{error}"),
             completed => completed?,
@@ -110,14 +110,9 @@ pub(super) fn run(arguments: &GenerateArguments) -> Result<Exit, CommandError> {
 }
 
 /// Prints the completions of a prompt.
-fn complete(
-    arguments: &GenerateArguments,
-    session: &Session<'_>,
-    prompt: &str,
-    cancel: &Cancel,
-) -> Result<(), CommandError> {
+fn complete(session: &Session<'_>, prompt: &str, cancel: &Cancel) -> Result<(), CommandError> {
     let mut out = stdout();
-    let texts = match arguments.completions {
+    let texts = match session.completions {
         1 => session.print(prompt, "", &mut out, cancel)?.map(|text| vec![text]),
         _ => session.complete(prompt, cancel)?,
     };

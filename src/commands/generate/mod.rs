@@ -29,8 +29,8 @@ pub(super) fn run(arguments: &GenerateArguments) -> Result<Exit, CommandError> {
     }
     let cancel = stop_on_signals()?;
     let prompt = prompt::read(arguments)?;
-    let session = Session::open(arguments)?;
-    let texts = match arguments.json || arguments.completions > 1 {
+    let session = Session::open(arguments, arguments.completions(false))?;
+    let texts = match arguments.json || session.completions > 1 {
         true => session.complete(&prompt, &cancel)?,
         false => {
             let mut out = stdout();

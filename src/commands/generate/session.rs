@@ -20,6 +20,8 @@ const BATCH: usize = 16;
 /// A loaded model with the settings of the command line.
 pub(super) struct Session<'a> {
     arguments: &'a GenerateArguments,
+    /// The number of completions of a prompt.
+    pub(super) completions: u16,
     tokenizer: TextTokenizer,
     generator: Generator,
     stops: Stops,
@@ -28,8 +30,8 @@ pub(super) struct Session<'a> {
 }
 
 impl<'a> Session<'a> {
-    /// Finds and loads the model.
-    pub(super) fn open(arguments: &'a GenerateArguments) -> Result<Self, CommandError> {
+    /// Finds and loads the model, to make this number of completions of a prompt.
+    pub(super) fn open(arguments: &'a GenerateArguments, completions: u16) -> Result<Self, CommandError> {
         let device =
             model::device::resolve(arguments.device).map_err(|error| CommandError::usage(error.to_string()))?;
         let source = ModelSource::find(arguments)?;
@@ -46,7 +48,7 @@ impl<'a> Session<'a> {
             (stops, false) => stops.to_vec(),
         };
         let stops = Stops::new(stops.iter().map(String::as_str));
-        Ok(Self { arguments, tokenizer: source.tokenizer, generator, stops, threads })
+        Ok(Self { arguments, completions, tokenizer: source.tokenizer, generator, stops, threads })
     }
 
     /// Completes a prompt; returns `None` if `cancel` was set meanwhile.
@@ -119,7 +121,7 @@ impl<'a> Session<'a> {
                     top_p: arguments.top_p,
                     top_k: arguments.top_k,
                 },
-                completions: arguments.completions.into(),
+                completions: self.completions.into(),
                 batch: BATCH,
                 end_of_text: Some(self.tokenizer.end_of_text()),
                 stops: &self.stops,

@@ -3,6 +3,7 @@
 use contract::Problem;
 use schemars::JsonSchema;
 use score::problems::tested;
+use score::truncate::Preset;
 use serde::{Deserialize, Serialize};
 
 /// A text to complete.
@@ -84,7 +85,7 @@ impl Prompt {
     }
 }
 
-/// Returns the default stop texts, which start the next block.
+/// Returns the default stop texts, which start the next block: CodeParrot's.
 pub fn default_stops() -> Vec<String> {
-    ["\nclass", "\ndef", "\n#", "\n@", "\nprint", "\nif"].map(str::to_owned).into()
+    Preset::Codeparrot.truncation().stops
 }

@@ -81,7 +81,7 @@
 //! | `program` | [`Program`] |
 //! | `verdict` | [`Verdict`], [`Failure`] |
 //! | `error` | [`Unavailable`], [`Broken`] |
-//! | `linux` | [`Sandbox`], [`CommandSandbox`]. Of both: `root` (the root directory), `enter` (namespaces and mounts), `filter` (system calls), `rules` (Landlock). Of Python programs: `python` (the interpreter's files), `slot` (a server, one run), `processors` (where a slot runs), `codes` (compiled tests), `usage` (what `/proc` says of processes). Of commands: `command`, `init` (its first process), `confine` (the layers that it applies to itself), `supervisor` (what it looks for) |
+//! | `linux` | [`Sandbox`], [`CommandSandbox`]. Of both: `root` (the root directory), `enter` (namespaces and mounts), `filter` and `calls` (system calls), `rules` (Landlock). Of Python programs: `python` (the interpreter's files), `slot` (a server, one run), `messages` (what it receives), `collected` (pipes), `processors` (where a slot runs), `codes` (compiled tests), `usage` (what `/proc` says of processes). Of commands: `command`, `init` (its first process), `confine` (the layers that it applies to itself), `supervisor` (what it looks for) |
 //! | `python/*.py` | the server: `values.py` (data on the link), `roles.py` (candidate and checker), `server.py` (forks, and the layers of each process), `pages.py` and `trial.py` (memory that the fork copies at once), `probe.py` |
 
 mod error;

@@ -322,7 +322,9 @@ fn escapes(host: &Host) -> Vec<Escape> {
         ),
         expression(
             "watch a directory by a descriptor",
-            "__import__('fcntl').fcntl(os.open(os.path.dirname(os.__file__), os.O_RDONLY), 1026, 1) == 0",
+            // Any access on this machine sends SIGIO.
+            "(__import__('signal').signal(29, 1), \
+             __import__('fcntl').fcntl(os.open(os.path.dirname(os.__file__), os.O_RDONLY), 1026, 1) == 0)[1]",
         ),
         expression("lock a file of the library", "__import__('fcntl').flock(open(os.__file__), 2 | 4) is None"),
         expression(
@@ -628,7 +630,7 @@ fn the_memory_of_all_processes_is_limited_and_shared_pages_count_once() {
 }
 
 #[test]
-fn ending_early_is_no_pass() {
+fn a_program_that_ends_early_does_not_pass() {
     let Some(sandbox) = sandbox([]) else { return };
     let tests = "assert f() == 42\n";
     for candidate in [
@@ -650,7 +652,7 @@ fn ending_early_is_no_pass() {
 }
 
 #[test]
-fn ending_early_is_no_pass_where_the_tests_share_the_process() {
+fn a_program_that_ends_early_does_not_pass_where_the_tests_share_the_process() {
     let Some(sandbox) = sandbox([Layer::Checker]) else { return };
     let ending = "import os\nos._exit(0)\n";
     assert_eq!(failure(&sandbox, ending, &["f"], "assert False\n").0, Failure::Ended);
@@ -666,7 +668,7 @@ fn tests_that_catch_exceptions_do_not_hide_that_the_program_ended() {
 }
 
 #[test]
-fn forged_messages_are_no_pass() {
+fn a_program_that_forges_messages_does_not_pass() {
     let Some(sandbox) = sandbox([]) else { return };
     let frame = "import json, os\ndef send(*message):\n    data = json.dumps(message).encode()\n    \
                  os.write(3, len(data).to_bytes(8, 'little') + data)\n";

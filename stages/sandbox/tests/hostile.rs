@@ -108,7 +108,7 @@ fn the_tests_are_nowhere_in_the_candidates_process() {
 }
 
 #[test]
-fn messages_with_descriptors_and_of_absurd_shapes_are_no_pass() {
+fn a_program_that_sends_descriptors_or_absurd_shapes_does_not_pass() {
     let Some(sandbox) = sandbox([]) else { return };
     let frame = "import json, os, socket\ndef send(data):\n    os.write(3, len(data).to_bytes(8, 'little') + data)\n";
     let bodies = [
@@ -160,7 +160,7 @@ fn data_without_an_end_is_stopped() {
 }
 
 #[test]
-fn text_that_is_no_unicode_is_reported_as_the_exception_that_it_is() {
+fn text_that_is_not_unicode_is_reported_as_the_exception_that_it_is() {
     let Some(sandbox) = sandbox([]) else { return };
     let candidate = "def f():\n    raise ValueError('a\\ud800b')\n";
     let (why, detail) = failure(&sandbox, candidate, &["f"], "f()\n");

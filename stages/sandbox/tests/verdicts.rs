@@ -275,7 +275,7 @@ fn names_of_the_setup_serve_the_tests_and_the_candidate_replaces_only_its_own() 
 }
 
 #[test]
-fn tests_that_cannot_run_are_no_failure_of_the_program() {
+fn tests_that_cannot_run_are_an_error_and_not_a_failure() {
     let Some(sandbox) = sandbox([]) else { return };
     for (setup, tests) in [("", "assert f( == 1\n"), ("raise ValueError\n", "")] {
         let program = Program { setup: setup.into(), ..program("def f():\n    return 1\n", &["f"], tests) };
@@ -374,7 +374,7 @@ fn a_layer_that_is_switched_off_is_not_missing() {
 }
 
 #[test]
-fn tests_that_the_machine_kills_are_no_failure_of_the_program() {
+fn tests_that_the_machine_kills_are_an_error_and_not_a_failure() {
     let Some(sandbox) = sandbox([]) else { return };
     let candidate = "def f():\n    return 1\n";
     let killed = program(candidate, &["f"], "import os\nos.kill(os.getpid(), 9)\n");

@@ -1,4 +1,4 @@
-//! The version of a Python interpreter, which is in the key of each stage that runs programs: another version gives other results.
+//! The version of a Python interpreter, which is in the key of each stage that runs programs: another version may produce other results.
 //!
 //! It is that of [`sandbox::Sandbox::python_version`], found without a sandbox: a plan needs it, too. An interpreter may be replaced between the
 //! plan and the run, so a stage [`check`]s that its sandbox has the version of its key.

@@ -133,7 +133,7 @@ mod tests {
             for number in 0..count {
                 let temperature = Temperature::new(Some(f64::from(number) / 100.0)).unwrap();
                 for k in [1, 10, 100] {
-                    report.scores.push(Score { temperature, k, ..original.scores[0].clone() });
+                    report.scores.push(Score { temperature, k, ..original.scores[0] });
                 }
             }
             let svg = svg(&report);

@@ -371,7 +371,7 @@ mod tests {
         let execute = |program: &Program| {
             let number: usize = program.candidate.split(['#', '.']).nth_back(1).unwrap().parse().unwrap();
             ran.fetch_max(number, Ordering::Relaxed);
-            if number % 3 == 0 { Err(Broken::Server("gone".to_owned())) } else { Ok(Verdict::Passed) }
+            if number.is_multiple_of(3) { Err(Broken::Server("gone".to_owned())) } else { Ok(Verdict::Passed) }
         };
         let runner = runner(&execute, &conditions, &cancel, &progress);
         let error = runner.run("", &jobs(&problem, &texts), &mut Cache::in_memory()).unwrap_err().to_string();

@@ -104,7 +104,7 @@ fn the_other_forms_of_problems_are_tested_too() {
     let ended: Vec<_> = scored.results.samples.iter().map(|sample| sample.result.failure).collect();
     assert_eq!(ended, [None, Some(FailureKind::Assertion), Some(FailureKind::Name)]);
 
-    // A recursive reference must not call the candidate; a tuple is no list; numbers are equal within the tolerance.
+    // A recursive reference must not call the candidate; a tuple is not a list; numbers are equal within the tolerance.
     let prompt = "def halves(n):\n    \"\"\"The halves of n.\"\"\"\n";
     let halves = json!({
         "task_id": "e/0", "prompt": prompt, "entry_point": "halves", "atol": 1e-3, "base_input": [[4], [1]], "plus_input": [[0], [64]],

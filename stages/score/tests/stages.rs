@@ -281,7 +281,7 @@ fn memory_is_that_of_the_files_and_of_the_programs() {
     assert_eq!(after.memory_bound, Some(memory + (1 << 30)));
     // Each sample has a result of at most 300 characters, twice.
     let each = (memory - bytes) / (2 * 2 * PROBLEMS as u64);
-    assert!((600..1200).contains(&each) && (memory - bytes) % each == 0, "{each} bytes for each sample");
+    assert!((600..1200).contains(&each) && (memory - bytes).is_multiple_of(each), "{each} bytes for each sample");
     assert_eq!(cost(json!({}), &of).memory_bound, None, "how many programs run at the same time is not known");
     assert_eq!(score::problems::facts(&files.problems).problems.unwrap().value, PROBLEMS as u64);
 }

@@ -43,14 +43,14 @@ pub struct CommandSandbox {
     root: Root,
     reach: Reach,
     /// Whether the command's user owns the files that it may write.
-    is_given: AtomicBool,
+    is_owner_changed: AtomicBool,
 }
 
 impl CommandSandbox {
     /// Prepares a sandbox. All paths must be absolute and must exist.
     pub fn new(reach: Reach) -> Result<Self, Unavailable> {
         let root = Root::of_command(&reach).map_err(Broken::system("cannot make the root directory"))?;
-        Ok(Self { root, reach, is_given: AtomicBool::new(false) })
+        Ok(Self { root, reach, is_owner_changed: AtomicBool::new(false) })
     }
 
     /// Returns whether a file of the machine is visible in the sandbox, at the same path.
@@ -85,7 +85,7 @@ impl CommandSandbox {
         let layers = Layer::OF_COMMANDS.to_vec();
         let entry = Entry::new(&layers, &self.root, step.into(), Some(entry));
         entry.map_err(Broken::system("cannot convert a path to a C string"))?.install(command);
-        self.is_given.store(true, Ordering::Relaxed);
+        self.is_owner_changed.store(true, Ordering::Relaxed);
         self.own(NOBODY).map_err(Broken::system("cannot change the owner of writable paths"))?;
         Ok(Supervisor::start(near, steps, layers).map_err(Broken::system("cannot start a thread"))?)
     }
@@ -93,7 +93,7 @@ impl CommandSandbox {
     /// Makes the caller the owner of the files that the command wrote.
     pub fn take_back(&self) -> io::Result<()> {
         self.own(nix::unistd::geteuid().as_raw())?;
-        self.is_given.store(false, Ordering::Relaxed);
+        self.is_owner_changed.store(false, Ordering::Relaxed);
         Ok(())
     }
 
@@ -103,7 +103,7 @@ impl CommandSandbox {
             return Ok(());
         }
         let Reach { writable, protected, directory, temporary, .. } = &self.reach;
-        writable.iter().chain([directory, temporary]).try_for_each(|path| give(path, user, protected))
+        writable.iter().chain([directory, temporary]).try_for_each(|path| change_owner(path, user, protected))
     }
 
     /// Runs an empty program in a sandbox, to find out which layers the kernel refuses; returns the layers that it provides.
@@ -138,7 +138,7 @@ impl CommandSandbox {
 
 impl Drop for CommandSandbox {
     fn drop(&mut self) {
-        if self.is_given.load(Ordering::Relaxed) {
+        if self.is_owner_changed.load(Ordering::Relaxed) {
             let _ = self.take_back();
         }
     }
@@ -146,18 +146,24 @@ impl Drop for CommandSandbox {
 
 /// Makes a user the owner of a file, or of a directory with its content; of `protected` paths, only directories are given, so that they can
 /// be read. Links are not followed, even if a directory is replaced by one meanwhile.
-fn give(path: &Path, user: u32, protected: &[PathBuf]) -> io::Result<()> {
-    give_in(AT_FDCWD, path, path, user, protected)
+fn change_owner(path: &Path, user: u32, protected: &[PathBuf]) -> io::Result<()> {
+    change_owner_in(AT_FDCWD, path, path, user, protected)
 }
 
 /// Makes the user the owner of the entry `name` of a directory, which has this path: first of its content, then of the entry itself.
-fn give_in(directory: BorrowedFd<'_>, name: &Path, path: &Path, user: u32, protected: &[PathBuf]) -> io::Result<()> {
+fn change_owner_in(
+    directory: BorrowedFd<'_>,
+    name: &Path,
+    path: &Path,
+    user: u32,
+    protected: &[PathBuf],
+) -> io::Result<()> {
     let (owner, group) = (Some(Uid::from_raw(user)), Some(Gid::from_raw(user)));
     let flags = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     match openat(directory, name, flags, Mode::empty()) {
         Ok(opened) => {
             for name in names(&opened)? {
-                give_in(opened.as_fd(), &name, &path.join(&name), user, protected)?;
+                change_owner_in(opened.as_fd(), &name, &path.join(&name), user, protected)?;
             }
             fchown(&opened, owner, group)?;
         }

@@ -1,11 +1,14 @@
 //! The sandbox on Linux.
 
+mod calls;
 mod codes;
+mod collected;
 mod command;
 mod confine;
 mod enter;
 mod filter;
 mod init;
+mod messages;
 mod processors;
 mod python;
 mod root;

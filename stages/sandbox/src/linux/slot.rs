@@ -15,7 +15,7 @@
 use std::{
     collections::{BTreeSet, HashMap},
     fs::File,
-    io::{IoSlice, PipeReader, PipeWriter, Read, Seek, Write, pipe},
+    io::{IoSlice, PipeWriter, Read, Seek, Write, pipe},
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
@@ -23,7 +23,6 @@ use std::{
 
 use nix::{
     errno::Errno,
-    fcntl::{FcntlArg, OFlag, fcntl},
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::{
         memfd::{MFdFlags, memfd_create},
@@ -33,13 +32,14 @@ use nix::{
         },
     },
 };
-use serde::Deserialize;
 use serde_json::json;
 
 use super::{
     Plan,
     codes::Codes,
+    collected::Collected,
     enter::{Entry, step},
+    messages::{self, Report, missing, nonce, split_code},
     processors::Place,
     root::Root,
     usage::{self, Spent},
@@ -68,10 +68,10 @@ const PRELOAD: &[&str] = &[
 ];
 
 /// The interval at which a program's processor time and memory are checked.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
+const CHECK_INTERVAL: Duration = Duration::from_millis(20);
 
 /// The maximum time that a program may additionally wait for a processor, as a multiple of the limit of elapsed time.
-const MOST_WAITED: u32 = 30;
+const WAIT_FACTOR: u32 = 30;
 
 /// The maximum number of bytes that the checker's process writes: the code of the tests, and the verdict.
 const MOST_WRITTEN: usize = (1 << 20) + (1 << 16);
@@ -219,10 +219,10 @@ impl Slot {
             // Nothing of the candidate's can send it a signal: the kernel did, on a machine without memory.
             return Err(Broken::Server("the process of the tests was killed".into()));
         }
-        let judged = judge(&nonce, text, report.checker.status)?;
+        let verdict = messages::verdict(&nonce, text, report.checker.status)?;
         match exceeded {
             Some((failure, detail)) => Ok(Verdict::Failed { failure, detail: detail.into() }),
-            None => Ok(judged),
+            None => Ok(verdict),
         }
     }
 
@@ -236,7 +236,7 @@ impl Slot {
     ) -> Result<(Report, Vec<u8>, Option<Exceeded>), Broken> {
         let started = Instant::now();
         let mut deadline = later(started, limits.wall);
-        let mut next_look = if self.limited { started + LOOK_EVERY } else { later(deadline, PATIENCE) };
+        let mut next_look = if self.limited { started + CHECK_INTERVAL } else { later(deadline, PATIENCE) };
         // By zygote: the candidate and the tests have the limit separately.
         let mut spent = HashMap::new();
         let (mut exceeded, mut stopped) = (None, false);
@@ -245,7 +245,7 @@ impl Slot {
             let mut ready = vec![PollFd::new(control, PollFlags::POLLIN)];
             ready.extend(output.pipe.as_ref().map(|pipe| PollFd::new(pipe.as_fd(), PollFlags::POLLIN)));
             ready.extend(verdict.pipe.as_ref().map(|pipe| PollFd::new(pipe.as_fd(), PollFlags::POLLIN)));
-            poll_until(&mut ready, deadline.min(next_look).min(Instant::now() + LOOK_EVERY))?;
+            poll_until(&mut ready, deadline.min(next_look).min(Instant::now() + CHECK_INTERVAL))?;
             let reported = ready[0].any().unwrap_or(false);
             drop(ready);
             output.read(0)?;
@@ -263,12 +263,12 @@ impl Slot {
                 }
                 None if self.limited && Instant::now() >= next_look => {
                     let looked = self.look(limits, &mut spent);
-                    next_look = Instant::now() + LOOK_EVERY;
+                    next_look = Instant::now() + CHECK_INTERVAL;
                     looked
                 }
                 None if Instant::now() >= deadline => {
                     // Waiting is not the program's fault: it was ready to run. Bounded, so that the run ends.
-                    let waited = self.waited().min(limits.wall.saturating_mul(MOST_WAITED));
+                    let waited = self.waited().min(limits.wall.saturating_mul(WAIT_FACTOR));
                     deadline = later(later(started, limits.wall), waited);
                     (Instant::now() >= deadline).then_some((Failure::Timeout, "the elapsed time is over"))
                 }
@@ -385,98 +385,6 @@ impl Drop for Slot {
 /// A limit that was exceeded, and its description.
 type Exceeded = (Failure, &'static str);
 
-/// The server's report on a program's processes.
-#[derive(Deserialize)]
-struct Report {
-    candidate: Option<Process>,
-    checker: Process,
-}
-
-/// The wait status of the first process, and the CPU time of all processes.
-#[derive(Deserialize)]
-struct Process {
-    status: i32,
-    seconds: f64,
-}
-
-impl Process {
-    fn ended_by(&self, signal: i32) -> bool {
-        libc::WIFSIGNALED(self.status) && libc::WTERMSIG(self.status) == signal
-    }
-}
-
-/// Splits what the checker wrote into the code of the tests, which it sent before it read anything of the candidate's, and the rest.
-fn split_code(text: &[u8]) -> (Option<&[u8]>, &[u8]) {
-    let Some((length, rest)) = text.split_first_chunk() else { return (None, text) };
-    let code = usize::try_from(u64::from_le_bytes(*length)).ok().and_then(|length| rest.split_at_checked(length));
-    code.map_or((None, &[]), |(code, rest)| ((!code.is_empty()).then_some(code), rest))
-}
-
-/// Returns the verdict from the checker's line and its wait status, within the limits.
-fn judge(nonce: &str, line: &[u8], status: i32) -> Result<Verdict, Broken> {
-    let ended = |detail: &str| Ok(Verdict::Failed { failure: Failure::Ended, detail: detail.into() });
-    let Ok((given, result, detail)) = serde_json::from_slice::<(String, String, String)>(line) else {
-        return ended("the tests ended without a verdict");
-    };
-    if given != nonce {
-        return ended("the verdict is forged");
-    }
-    match result.as_str() {
-        "passed" if status == 0 => Ok(Verdict::Passed),
-        "passed" => ended("the tests' process failed"),
-        "tests" => Err(Broken::Tests(detail)),
-        other => match serde_json::from_value(json!(other)) {
-            Ok(failure) => Ok(Verdict::Failed { failure, detail }),
-            Err(_) => ended("the verdict is forged"),
-        },
-    }
-}
-
-/// Reads `layer: number of the error: reason`; `None` if it is something else, or an error that may pass.
-fn missing(text: &str) -> Option<Missing> {
-    let (name, rest) = text.split_once(": ")?;
-    let (number, reason) = rest.split_once(": ")?;
-    let layer = Layer::ALL.into_iter().find(|layer| layer.name() == name)?;
-    let error = std::io::Error::from_raw_os_error(number.parse().ok()?);
-    step::is_refusal(&error).then(|| Missing { layer, reason: reason.to_owned() })
-}
-
-/// The bytes that were read from a pipe, without waiting.
-struct Collected {
-    /// The pipe; `None` after its end.
-    pipe: Option<PipeReader>,
-    length: u64,
-    text: Vec<u8>,
-}
-
-impl Collected {
-    fn new(pipe: PipeReader) -> Result<Self, Broken> {
-        fcntl(&pipe, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map_err(Broken::system("cannot set up a pipe"))?;
-        Ok(Self { pipe: Some(pipe), length: 0, text: Vec::new() })
-    }
-
-    /// Reads the available bytes, and keeps the first `kept` bytes of the whole output.
-    fn read(&mut self, kept: usize) -> Result<(), Broken> {
-        let mut part = [0; 1 << 14];
-        // At most the content of a pipe, so that a writer cannot keep the reader busy forever.
-        for _ in 0..64 {
-            let Some(pipe) = &mut self.pipe else { return Ok(()) };
-            match pipe.read(&mut part) {
-                Ok(0) => self.pipe = None,
-                Ok(length) => {
-                    self.length += length as u64;
-                    let room = kept.saturating_sub(self.text.len());
-                    self.text.extend_from_slice(&part[..length.min(room)]);
-                }
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return Ok(()),
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(Broken::System { action: "cannot read a pipe", error }),
-            }
-        }
-        Ok(())
-    }
-}
-
 /// Returns a later time: at most thirty years later, because the range of the clock is limited.
 fn later(time: Instant, by: Duration) -> Instant {
     const YEARS: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
@@ -501,27 +409,4 @@ fn file(content: &[u8]) -> Result<File, Broken> {
         .into();
     file.write_all(content).and_then(|()| file.rewind()).map_err(Broken::system("cannot write a program"))?;
     Ok(file)
-}
-
-/// Returns a random number of 128 bits in hexadecimal.
-fn nonce() -> Result<String, Broken> {
-    let mut bytes = [0; 16];
-    File::open("/dev/urandom")
-        .and_then(|mut source| source.read_exact(&mut bytes))
-        .map_err(Broken::system("cannot read /dev/urandom"))?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_a_refusal_by_the_kernel_is_a_missing_layer() {
-        let refused = missing("seccomp: 22: Invalid argument").unwrap();
-        assert_eq!((refused.layer, refused.reason.as_str()), (Layer::Seccomp, "Invalid argument"));
-        assert_eq!(missing("pid: 12: Cannot allocate memory"), None);
-        assert_eq!(missing("nothing: 1: Operation not permitted"), None);
-        assert_eq!(missing("seccomp: Invalid argument"), None);
-    }
 }

@@ -39,7 +39,7 @@ use nix::{
     unistd::Pid,
 };
 
-use super::{enter::step, filter};
+use super::{calls, enter::step};
 use crate::{Layer, Missing};
 
 /// The maximum number of paths to report.
@@ -229,7 +229,7 @@ impl Opened {
         let arguments = &call.data.args;
         let number = i64::from(call.data.nr);
         let (directory, address) = match number {
-            number if filter::AT_DIRECTORY.contains(&number) => (arguments[0] as libc::c_int, arguments[1]),
+            number if calls::AT_DIRECTORY.contains(&number) => (arguments[0] as libc::c_int, arguments[1]),
             libc::SYS_inotify_add_watch => (libc::AT_FDCWD, arguments[1]),
             _ => (libc::AT_FDCWD, arguments[0]),
         };
@@ -243,7 +243,7 @@ impl Opened {
             };
             std::fs::read_link(base).ok()?.join(path)
         };
-        Some(Self { root: Arc::clone(root), only_looked_for: filter::LOOKING.contains(&number), path })
+        Some(Self { root: Arc::clone(root), only_looked_for: calls::LOOKING.contains(&number), path })
     }
 
     /// Returns the path if the machine has a file or directory there that the command cannot see.

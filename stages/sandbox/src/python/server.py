@@ -191,7 +191,7 @@ class Zygote:
 
 
 def candidate():
-    # The pipe that says that the process lives is the checker's only.
+    # The pipe whose end means that the process has ended is the checker's only.
     os.close(6)
     run_candidate(3, 4)
 
@@ -246,7 +246,7 @@ class Server:
             control.send(json.dumps(report).encode())
 
     def wait(self, control):
-        """Waits until the checker ends or the host says so, ends both processes, and returns how they ended."""
+        """Waits until the checker ends or the host sends a message, ends both processes, and returns how they ended."""
         poll = select.poll()
         poll.register(control, select.POLLIN)
         poll.register(self.checker, select.POLLIN)

@@ -68,7 +68,7 @@ class LinkFault(BaseException):
 
 
 class Peer:
-    """One end of the link. `exports` says which objects of this process the other end may hold."""
+    """One end of the link. `exports` returns whether the other end may hold an object of this process."""
 
     def __init__(self, descriptor, exports):
         self.descriptor, self.exports, self.objects, self.ids = descriptor, exports, [], {}
@@ -277,7 +277,7 @@ builtin_id = id
 
 
 def replace(old, new):
-    """Gives the plain container `old` the contents of `new`."""
+    """Replaces the contents of the plain container `old` by those of `new`."""
     if type(old) is not type(new) or type(old) not in MUTABLE:
         raise TypeError("an argument changed its type")
     if type(old) in (list, bytearray):
@@ -306,7 +306,7 @@ def rebuilt(bases, text, number):
 
 
 def text_of(error):
-    """What an exception says. Lone surrogates are written as escapes: the host reads UTF-8."""
+    """Returns the type and message of an exception. Lone surrogates are written as escapes: the host reads UTF-8."""
     try:
         return str(error)[:1000].encode("utf-8", "backslashreplace").decode()
     except BaseException:

