@@ -11,6 +11,7 @@ use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
+use contract::StageError;
 use tempfile::NamedTempFile;
 
 use super::CommandError;
@@ -50,10 +51,10 @@ impl<'p> OutputFile<'p> {
     ///
     /// # Errors
     /// Returns the error of `content`, or an error if the file cannot be written.
-    pub(super) fn write<E>(self, content: impl FnOnce(&mut dyn Write) -> Result<(), E>) -> Result<(), CommandError>
-    where
-        CommandError: From<E>,
-    {
+    pub(super) fn write(
+        self,
+        content: impl FnOnce(&mut dyn Write) -> Result<(), StageError>,
+    ) -> Result<(), CommandError> {
         let file = match &self.output {
             Output::Unfinished { file, .. } => file.as_file(),
             Output::Direct(file) => file,
@@ -151,7 +152,7 @@ mod tests {
     use super::*;
 
     fn write(path: &Path) -> Result<(), CommandError> {
-        OutputFile::create(path, &[])?.write(|output| writeln!(output, "new"))
+        OutputFile::create(path, &[])?.write(|output| Ok(writeln!(output, "new")?))
     }
 
     #[test]

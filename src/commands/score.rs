@@ -153,8 +153,7 @@ fn create_dir(dir: &Path) -> Result<(), CommandError> {
 /// Writes the report's files to a directory, each of which appears only once it is complete.
 fn write(report: &Report, dir: &Path) -> Result<(), CommandError> {
     for (name, content) in report.files()? {
-        OutputFile::create(&dir.join(name), &[])?
-            .write(|output| -> Result<(), StageError> { Ok(output.write_all(&content)?) })?;
+        OutputFile::create(&dir.join(name), &[])?.write(|output| Ok(output.write_all(&content)?))?;
     }
     Ok(())
 }
