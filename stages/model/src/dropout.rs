@@ -166,7 +166,7 @@ mod tests {
     fn the_device_computes_the_bits_of_the_loop() {
         for rate in [0.1, 0.5, 0.999] {
             let by_operations = factors_by_operations(&KEYS, 2 * BLOCK + 3, rate, &Device::flex());
-            let by_operations = by_operations.into_data().to_vec::<f32>().unwrap();
+            let by_operations = by_operations.into_data().try_to_vec::<f32>().unwrap();
             assert!(by_operations == factors(&KEYS, 2 * BLOCK + 3, rate), "{rate}");
         }
     }
@@ -200,7 +200,7 @@ mod tests {
         let dropout = |position| Dropout::new(Rates { residual: 0.3, ..Rates::default() }, 7).unwrap().at(position);
         let apply = |position, sequences| {
             let x = Tensor::<3>::ones([sequences, 5, 40], &Device::flex());
-            dropout(position).apply(x, 2, Place::MlpResult).into_data().to_vec::<f32>().unwrap()
+            dropout(position).apply(x, 2, Place::MlpResult).into_data().try_to_vec::<f32>().unwrap()
         };
         assert_eq!(apply(10, 3), [apply(10, 1), apply(11, 2)].concat());
         assert_ne!(apply(10, 1), apply(11, 1));
