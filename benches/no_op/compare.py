@@ -2,15 +2,20 @@
 """How long a run takes in which nothing changed: ours against DVC, Snakemake and Ninja, on an equal graph.
 
     python3 benches/no_op/compare.py --pipeline target/release/pipeline [--stages 1000] [--files 10000] [--rounds 5]
+                                     [--before OTHER_PIPELINE]
 
 Makes a folder with `--files` source files and a graph of `--stages` stages, each of which reads its share of the files
 and the output of one earlier stage (a binary tree). Each tool builds it once, then its no-op is timed `--rounds` times,
 ours alone and then the tools in turn, and the best and the median of each are printed with their ratio to ours in turn.
 The peers are installed from PyPI, once, into a virtual environment (`--peers`, in `target/` unless told otherwise).
+
+With `--before`, another version of the program takes the place of the peers: both have a folder and a store of their own, and take turns in a
+random order.
 """
 
 import argparse
 import os
+import random
 import shutil
 import statistics
 import subprocess
@@ -123,6 +128,39 @@ def run(command, folder, environment=None):
         sys.exit(f"{' '.join(command)} failed:\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}")
 
 
+def no_ops(program):
+    return {
+        "pipeline run": [program, "run", "no-op.toml", "--quiet"],
+        "pipeline plan": [program, "plan", "no-op.toml"],
+    }
+
+
+def built(program, folder, stages, files):
+    """Fills a folder with sources and a manifest, and builds it."""
+    sources(folder, stages, files)
+    for_pipeline(folder, stages)
+    # Files that are two seconds old may be remembered by what `stat` says of them.
+    time.sleep(3)
+    run([program, "run", "no-op.toml", "--quiet"], folder)
+
+
+def compare_versions(programs, given):
+    with tempfile.TemporaryDirectory(prefix="no-op-") as place:
+        folders = {name: Path(place) / name for name in programs}
+        for name, program in programs.items():
+            folders[name].mkdir()
+            built(program, folders[name], given.stages, given.files)
+        print(f"{given.stages} stages, {given.files} source files, {given.rounds} rounds in a random order")
+        print("| no-op of | best, s | median, s |\n|---|---|---|")
+        for what in no_ops(""):
+            seconds = {name: [] for name in programs}
+            for _ in range(given.rounds):
+                for name in random.sample(list(programs), len(programs)):
+                    seconds[name].append(seconds_of(no_ops(programs[name])[what], folders[name]))
+            for name, times in seconds.items():
+                print(f"| {what}, {name} | {min(times):.3f} | {statistics.median(times):.3f} |")
+
+
 def main():
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     arguments.add_argument("--pipeline", default="target/release/pipeline")
@@ -130,21 +168,18 @@ def main():
     arguments.add_argument("--files", type=int, default=10000)
     arguments.add_argument("--rounds", type=int, default=5)
     arguments.add_argument("--peers", type=Path, default=Path("target/no-op-peers"))
+    arguments.add_argument("--before", type=Path, help="another version of the program, to compare with in place of the peers")
     given = arguments.parse_args()
     program = str(Path(given.pipeline).resolve())
+    if given.before:
+        compare_versions({"before": str(given.before.resolve()), "now": program}, given)
+        return
     peers = given.peers.resolve()
     install(peers)
     folder = Path(tempfile.mkdtemp(prefix="no-op-"))
     try:
-        sources(folder, given.stages, given.files)
-        for_pipeline(folder, given.stages)
-        # Files that are two seconds old may be remembered by what `stat` says of them.
-        time.sleep(3)
-        run([program, "run", "no-op.toml", "--quiet"], folder)
-        timed = {
-            "pipeline run": [program, "run", "no-op.toml", "--quiet"],
-            "pipeline plan": [program, "plan", "no-op.toml"],
-        }
+        built(program, folder, given.stages, given.files)
+        timed = no_ops(program)
         alone = {
             f"{name}, alone": [seconds_of(command, folder) for _ in range(given.rounds)] for name, command in timed.items()
         }
