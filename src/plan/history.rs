@@ -65,7 +65,7 @@ impl History {
             seconds: record.seconds,
             work: Work { operations: record.operations, updates: record.updates, bytes: record.input_bytes },
             has_equal_settings: other == recipe,
-            is_here: record.machine == machine && is_of(record.device),
+            is_here: record.machine == *machine && is_of(record.device),
         });
         Ok(Estimate::of(work, &past.collect::<Vec<_>>()))
     }

@@ -321,7 +321,7 @@ mod tests {
             device: "cpu".to_owned(),
             tolerance: Some(1e-3),
             metrics: BTreeMap::from([("loss/valid".to_owned(), 2.0)]),
-            machine: Machine::this(),
+            machine: Machine::this().clone(),
             outputs: BTreeMap::from([(
                 "out".to_owned(),
                 LockedOutput { ty: "documents".to_owned(), tree: tree.digest(), files: Vec::new() },
@@ -336,7 +336,7 @@ mod tests {
             device: "cpu".to_owned(),
             threads: 2,
             program: "0".to_owned(),
-            machine: Machine::this(),
+            machine: Machine::this().clone(),
         };
         RunLock { version: VERSION, manifest: manifest.to_owned(), run, stages: (0..stages).map(stage).collect() }
     }

@@ -209,7 +209,7 @@ mod tests {
             device: Device::Cpu.to_string(),
             tolerance,
             metrics: BTreeMap::from([("loss/valid".to_owned(), 2.0)]),
-            machine: Machine::this(),
+            machine: Machine::this().clone(),
             outputs: BTreeMap::from([("report".to_owned(), output)]),
         }
     }
@@ -235,7 +235,7 @@ mod tests {
             metrics: BTreeMap::from([("loss/valid".to_owned(), 2.001)]),
             threads: 1,
             device: Device::Cpu,
-            machine: Machine::this(),
+            machine: Machine::this().clone(),
             program: String::new(),
         };
         let key = StageKey {

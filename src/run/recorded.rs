@@ -142,7 +142,7 @@ impl EndedRun<'_> {
             device: options.budget.device.to_string(),
             threads: options.budget.threads,
             program: env!("CARGO_PKG_VERSION").to_owned(),
-            machine: Machine::this(),
+            machine: Machine::this().clone(),
         };
         RunLock { version: VERSION, manifest: manifest.resolved(), run, stages }
     }

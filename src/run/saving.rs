@@ -53,7 +53,7 @@ impl RunContext<'_> {
             metrics: finite(progress.metrics()),
             threads: resources.threads,
             device: resources.device,
-            machine: Machine::this(),
+            machine: Machine::this().clone(),
             program: env!("CARGO_PKG_VERSION").to_owned(),
         };
         self.store.builds.record(&record)?;

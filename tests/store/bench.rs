@@ -77,7 +77,7 @@ pub fn record(key: Digest, tree: Digest) -> Record {
         metrics: BTreeMap::new(),
         threads: 1,
         device: Device::Cpu,
-        machine: Machine::this(),
+        machine: Machine::this().clone(),
         program: "test".into(),
     }
 }

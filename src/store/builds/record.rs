@@ -1,6 +1,7 @@
 //! The record of one build.
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use contract::{Device, Digest};
@@ -78,13 +79,15 @@ pub struct Machine {
 
 impl Machine {
     /// Describes this machine.
-    pub fn this() -> Self {
-        Self {
+    pub fn this() -> &'static Self {
+        // `/proc/cpuinfo` has some kilobytes for each core, and a plan asks for each stale stage.
+        static THIS: LazyLock<Machine> = LazyLock::new(|| Machine {
             os: std::env::consts::OS.to_owned(),
             arch: std::env::consts::ARCH.to_owned(),
             cpu: cpu(),
             cores: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
-        }
+        });
+        &THIS
     }
 }
 
