@@ -6,7 +6,7 @@ use burn::tensor::ops::AttentionModuleOptions;
 use burn::tensor::{Device, Int, Tensor, TensorData, module};
 use contract::Result;
 use model::parameters::host_values;
-use model::train::adamw::AdamW;
+use model::train::adamw::{AdamW, global_norm};
 use model::train::head::head_loss;
 use model::{Precision, fused};
 use serde_json::json;
@@ -191,8 +191,9 @@ fn adamw(device: &Device, _: Precision) -> Result<Values> {
     let mut optimizer = AdamW::new(ADAMW, vec![true, false, true], &parameters);
     let mut norms = Vec::new();
     for step in 0..3 {
-        let (updated, norm) = optimizer.update(1e-2, parameters, of(10 + step));
-        parameters = updated;
+        let gradients = of(10 + step);
+        let norm = global_norm(&gradients);
+        parameters = optimizer.update(1e-2, parameters, gradients, norm.clone());
         norms.extend(host(norm)?);
     }
     Ok(vec![("norms", norms), ("value", host(Tensor::cat(parameters, 0))?)])

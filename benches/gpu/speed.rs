@@ -7,7 +7,7 @@ use clap::Args;
 use contract::{Cancel, Result, StageError};
 use model::initial::initial_values;
 use model::parameters::parameters;
-use model::train::adamw::AdamW;
+use model::train::adamw::{AdamW, global_norm};
 use model::train::head::head_loss;
 use model::train::{Batch, Trainer};
 use model::{Gpt2, Precision};
@@ -125,7 +125,7 @@ fn parts(
     let values = parameters(&trainer.model);
     let decays = sizes.config().tensors().iter().map(model::config::TensorShape::decays).collect();
     let mut optimizer = AdamW::new(ADAMW, decays, &values);
-    let optimizer = time(device, || optimizer.update(1e-4, values.clone(), values.clone()))?;
+    let optimizer = time(device, || optimizer.update(1e-4, values.clone(), values.clone(), global_norm(&values)))?;
     drop((trainer, values));
     let short = Sizes { batch: 1, sequence: length.min(64), ..sizes };
     let mut trainer = self::trainer(device, short, precision, 1)?;

@@ -47,16 +47,16 @@ impl AdamW {
         Self { settings, decays, moments: parameters.iter().map(zeros).collect(), updates: 0 }
     }
 
-    /// Makes one update at a learning rate. Returns the new parameters and the global norm of `gradients` before clipping, `[1]`.
+    /// Makes one update at a learning rate. `norm` is the [`global_norm`] of `gradients`. Returns the new parameters.
     pub fn update(
         &mut self,
         rate: f64,
         parameters: Vec<Tensor<1>>,
         gradients: Vec<Tensor<1>>,
-    ) -> (Vec<Tensor<1>>, Tensor<1>) {
+        norm: Tensor<1>,
+    ) -> Vec<Tensor<1>> {
         let AdamWSettings { beta1, beta2, epsilon, weight_decay, clip } = self.settings;
-        let norm = global_norm(&gradients);
-        let factor = (norm.clone().add_scalar(1e-6).recip().mul_scalar(clip)).clamp_max(1.0);
+        let factor = (norm.add_scalar(1e-6).recip().mul_scalar(clip)).clamp_max(1.0);
         self.updates += 1;
         let correction1 = 1.0 - power(beta1, self.updates);
         let correction2 = (1.0 - power(beta2, self.updates)).sqrt();
@@ -78,12 +78,12 @@ impl AdamW {
             updated.push(parameter);
             self.moments.push(moments.into());
         }
-        (updated, norm)
+        updated
     }
 }
 
 /// Returns the 2-norm of all tensors as one vector, `[1]`.
-pub(super) fn global_norm(tensors: &[Tensor<1>]) -> Tensor<1> {
+pub fn global_norm(tensors: &[Tensor<1>]) -> Tensor<1> {
     let squares = tensors.iter().map(|tensor| fused::sum_squares(tensor.clone())).collect();
     Tensor::cat(squares, 0).sum().sqrt()
 }

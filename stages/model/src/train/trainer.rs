@@ -134,18 +134,16 @@ impl Trainer {
             };
         }
         let loss = loss.ok_or_else(|| StageError::new("an update needs a micro-batch"))?;
-        if self.skips_non_finite {
-            let norm = global_norm(&sums);
-            let measures = Tensor::cat(vec![loss.clone(), norm], 0);
-            if !Measuring(measures.clone()).read()?.is_finite() {
-                return Ok(Measuring(measures));
-            }
+        let norm = global_norm(&sums);
+        let measures = Tensor::cat(vec![loss, norm.clone()], 0);
+        if self.skips_non_finite && !Measuring(measures.clone()).read()?.is_finite() {
+            return Ok(Measuring(measures));
         }
         let (model, values) = taken(self.model.clone());
         self.model = model;
-        let (updated, norm) = self.optimizer.update(rate, values, sums);
+        let updated = self.optimizer.update(rate, values, sums, norm);
         self.replace(updated);
-        Ok(Measuring(Tensor::cat(vec![loss, norm], 0)))
+        Ok(Measuring(measures))
     }
 
     /// Returns the mean loss of a batch times `scale`, `[1]`, and its gradient with respect to every tensor.
