@@ -5,6 +5,7 @@
 use std::fs;
 use std::sync::{Mutex, PoisonError};
 
+use contract::machine::peak_memory;
 use nix::time::{ClockId, clock_gettime};
 
 /// Counts the stages that run at the same time.
@@ -72,14 +73,6 @@ impl Drop for Measurement<'_> {
 fn reset_peak() {
     // 5 resets VmHWM (proc(5), /proc/pid/clear_refs). If it cannot be written, the peak is that of the whole process.
     let _ = fs::write("/proc/self/clear_refs", "5");
-}
-
-/// Returns the peak of the bytes that the process held.
-fn peak_memory() -> Option<u64> {
-    let status = fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kibibytes << 10)
 }
 
 fn processor_seconds() -> Option<f64> {

@@ -19,7 +19,7 @@
 //! | [`resume`] | the checkpoint of an interrupted build |
 //! | [`given`] | files from outside the store or, alternatively, from another stage |
 //! | [`infer`] | facts, conflicts and costs inferred before anything runs |
-//! | [`machine`] | requirements of a stage on the machine |
+//! | [`machine`] | what a stage requires of the machine, and what it used |
 //! | [`figures`] | numbers formatted for people |
 //! | [`text`] | untrusted text, escaped for a terminal |
 //! | [`harness`] | runs one stage without the engine, for tests and benches |

@@ -1,4 +1,6 @@
-//! Requirements of a stage on the machine.
+//! What a stage requires of the machine, and what it used.
+
+use std::fs;
 
 /// A requirement of a stage, and what this machine provides ([`crate::Stage::check_machine`]).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,4 +23,13 @@ impl MachineCheck {
     pub fn missing(setting: &'static str, text: impl Into<String>, hint: impl Into<String>) -> Self {
         Self { setting, text: text.into(), missing: Some(hint.into()) }
     }
+}
+
+/// Returns the peak of the bytes that this process held, since its start or since the peak was reset (Linux, `VmHWM` of proc(5)); `None` if the
+/// system does not report it.
+pub fn peak_memory() -> Option<u64> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kibibytes << 10)
 }

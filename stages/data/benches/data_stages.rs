@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use contract::InputTree;
 use contract::harness::Harness;
+use contract::machine::peak_memory;
 use data::import::Import;
 use data::license::License;
 use data::quality::QualityStage;
@@ -94,7 +95,5 @@ fn processor_seconds() -> f64 {
 
 /// Returns the peak memory of this process in MiB, from `/proc` (0 if it does not exist).
 fn peak_mib() -> f64 {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    peak.and_then(|text| text.split_whitespace().next()?.parse::<f64>().ok()).unwrap_or(0.0) / 1024.0
+    peak_memory().unwrap_or(0) as f64 / (1 << 20) as f64
 }

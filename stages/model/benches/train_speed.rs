@@ -14,6 +14,7 @@ use std::io::BufWriter;
 use std::time::Instant;
 
 use burn::tensor::{Device, Distribution, Tensor};
+use contract::machine::peak_memory;
 use contract::{Cancel, StageError};
 use model::fused::cpu::matmul;
 use model::fused::memory::Reuse;
@@ -118,7 +119,5 @@ fn processor_seconds() -> f64 {
 
 /// The peak memory of this process, in MiB; 0 where the system does not report it.
 fn peak_mib() -> f64 {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or("0 kB");
-    line.trim().trim_end_matches(" kB").parse::<f64>().unwrap_or(0.0) / 1024.0
+    peak_memory().unwrap_or(0) as f64 / (1 << 20) as f64
 }

@@ -18,6 +18,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use burn::tensor::{Device, Distribution, Tensor};
 use contract::Result;
+use contract::machine::peak_memory;
 
 use super::event_file::EventFile;
 use crate::config::Gpt2Config;
@@ -140,8 +141,5 @@ fn memory(device: &Device) -> Option<u64> {
     if is_gpu(device) {
         return device.memory_pool_usage().map(|usage| usage.bytes_reserved);
     }
-    let status = fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kibibytes << 10)
+    peak_memory()
 }
