@@ -28,6 +28,8 @@ pub mod initial;
 pub mod parameters;
 pub mod precision;
 pub mod tensor_file;
+#[cfg(test)]
+mod test_values;
 pub mod train;
 
 pub use config::{Gpt2Config, Preset};

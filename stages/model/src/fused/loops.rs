@@ -345,12 +345,7 @@ mod tests {
 
     /// Values from -10 to 10, the same in each run.
     fn values(size: usize, seed: u32) -> Vec<f32> {
-        let mut state = seed;
-        let mut next = || {
-            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            (state >> 8) as f32 / (1 << 23) as f32 * 10.0 - 10.0
-        };
-        (0..size).map(|_| next()).collect()
+        crate::test_values::values(size, seed).into_iter().map(|value| 10.0 * value).collect()
     }
 
     #[test]
